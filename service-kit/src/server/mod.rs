@@ -1,0 +1,219 @@
+//! Serving HTTP: the accept loop with its connections, and the layers around every API.
+//!
+//! axum's own loop has no settings; this one keeps the memory of an idle connection small, which is
+//! what ten thousand open event streams cost, and bounds how long shutdown can take. Invariant: no
+//! client can end the loop, and no connection outlives [`serve`].
+
+mod api;
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+pub use api::{Limits, api};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+/// The smallest read buffer that hyper accepts; it bounds the head of a request, too (431 beyond it).
+const MAX_BUFFER: usize = 8192;
+
+/// How long a client may take to send a request's head, and how long a kept-alive connection may idle.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The pause after an accept that failed for a reason that lasts, such as no free file descriptor.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
+
+/// Serves `app` until `shutdown` is cancelled, then stops accepting, lets requests in flight finish and
+/// returns after `drain` at the latest, cutting the connections that are left.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    shutdown: CancellationToken,
+    drain: Duration,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let connections = TaskTracker::new();
+    // Cancelled when this function returns or is dropped, so that nothing it spawned is left behind.
+    let cut = CancellationToken::new();
+    let _guard = cut.clone().drop_guard();
+
+    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(connection(stream, app.clone(), shutdown.clone(), cut.clone()));
+            }
+            // The client gave up before it was accepted.
+            Err(e) if is_client_error(&e) => debug!(error = %e, "connection lost before it was accepted"),
+            Err(e) => {
+                error!(error = %e, "cannot accept connections on {address}, trying again");
+                shutdown.run_until_cancelled(sleep(ACCEPT_BACKOFF)).await;
+            }
+        }
+    }
+
+    drop(listener);
+    connections.close();
+    if timeout(drain, connections.wait()).await.is_err() {
+        warn!(
+            "{} connections on {address} were still open after {drain:?} and are cut",
+            connections.len()
+        );
+        cut.cancel();
+        connections.wait().await;
+    }
+    Ok(())
+}
+
+fn is_client_error(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+async fn connection(stream: TcpStream, app: Router, shutdown: CancellationToken, cut: CancellationToken) {
+    // Without it small writes, such as one event, wait for the acknowledgement of the one before.
+    if let Err(e) = stream.set_nodelay(true) {
+        debug!(error = %e, "cannot set TCP_NODELAY");
+    }
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    let mut connection = pin!(connection);
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(e) = ended {
+                    debug!(error = %e, "connection ended by an error");
+                }
+                return;
+            }
+            () = shutdown.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = cut.cancelled() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::net::SocketAddr;
+
+    use axum::body::{Body, Bytes};
+    use axum::routing::get;
+    use futures_util::{StreamExt, stream};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    async fn start(
+        app: Router,
+        drain: Duration,
+    ) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, app, shutdown.clone(), drain));
+        (address, shutdown, server)
+    }
+
+    /// A response whose body starts and never ends.
+    fn endless() -> Router {
+        let body = || stream::iter([Ok::<_, Infallible>(Bytes::from("first"))]).chain(stream::pending());
+        Router::new().route("/", get(async move || Body::from_stream(body())))
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_ends_at_shutdown_without_waiting_for_the_drain() {
+        let (address, shutdown, server) =
+            start(Router::new().route("/", get("hello")), Duration::from_mins(1)).await;
+        let client = reqwest::Client::new();
+        let answer = client.get(format!("http://{address}/")).send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "hello");
+        shutdown.cancel();
+        timeout(Duration::from_secs(5), server)
+            .await
+            .expect("ends at once")
+            .unwrap()
+            .unwrap();
+        assert!(client.get(format!("http://{address}/")).send().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_in_flight_is_answered_after_shutdown() {
+        let (arrived, release) = (CancellationToken::new(), CancellationToken::new());
+        let handler = {
+            let (arrived, release) = (arrived.clone(), release.clone());
+            async move || {
+                arrived.cancel();
+                release.cancelled().await;
+                "late"
+            }
+        };
+        let (address, shutdown, server) =
+            start(Router::new().route("/", get(handler)), Duration::from_mins(1)).await;
+        let request = tokio::spawn(reqwest::get(format!("http://{address}/")));
+        arrived.cancelled().await;
+        shutdown.cancel();
+        release.cancel();
+        assert_eq!(request.await.unwrap().unwrap().text().await.unwrap(), "late");
+        timeout(Duration::from_secs(5), server)
+            .await
+            .expect("ends")
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_does_not_end_is_cut_when_the_drain_is_over() {
+        let drain = Duration::from_millis(100);
+        let (address, shutdown, server) = start(endless(), drain).await;
+        let mut answer = reqwest::get(format!("http://{address}/")).await.unwrap();
+        assert_eq!(answer.chunk().await.unwrap().unwrap(), "first");
+        let begin = Instant::now();
+        shutdown.cancel();
+        timeout(Duration::from_secs(5), server)
+            .await
+            .expect("ends")
+            .unwrap()
+            .unwrap();
+        assert!(begin.elapsed() >= drain);
+        assert!(answer.chunk().await.is_err(), "the connection was cut");
+    }
+
+    #[tokio::test]
+    async fn a_head_over_the_buffer_is_refused_and_the_server_goes_on() {
+        let (address, _shutdown, _server) =
+            start(Router::new().route("/", get("hello")), Duration::ZERO).await;
+        let mut raw = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+            "a".repeat(2 * MAX_BUFFER)
+        );
+        // The server may close before it has read everything.
+        let _ = raw.write_all(head.as_bytes()).await;
+        let mut answer = [0; 12];
+        raw.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 431");
+        assert_eq!(
+            reqwest::get(format!("http://{address}/")).await.unwrap().status(),
+            200
+        );
+    }
+}
