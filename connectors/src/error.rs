@@ -1,0 +1,132 @@
+//! What can go wrong between this program and Kafka Connect: one sentence each, and what to do next.
+
+use std::{fmt, time::Duration};
+
+use crate::status::Failure;
+
+/// Why a connector could not be managed. `Display` leaves the source to the error chain.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("{url:?} is no address of Kafka Connect: {reason}; give one like http://127.0.0.1:8083")]
+    InvalidUrl { url: String, reason: String },
+
+    #[error(
+        "Kafka Connect at {url} cannot be reached; check that the worker runs and that --connect-url (or \
+         CONNECT_URL) is the address of its REST API"
+    )]
+    Unreachable { url: String, source: reqwest::Error },
+
+    #[error(
+        "Kafka Connect at {url} gave no answer within {} s; look at the worker's log, or give it more time \
+         with --timeout",
+        waited.as_secs()
+    )]
+    NoAnswer { url: String, waited: Duration },
+
+    #[error(
+        "Kafka Connect at {url} refuses these credentials (HTTP {status}); give user and password in \
+         CONNECT_URL, as in http://user:password@host:8083"
+    )]
+    Unauthorized { url: String, status: u16 },
+
+    #[error(
+        "what answers at {url} is not Kafka Connect ({found}); check --connect-url (or CONNECT_URL): it is \
+         the worker's REST address, by default on port 8083"
+    )]
+    NotConnect { url: String, found: String },
+
+    /// Connect's own words, which name what is wrong.
+    #[error("Kafka Connect answered HTTP {status} to {request}: {message}")]
+    Refused {
+        request: String,
+        status: u16,
+        message: String,
+    },
+
+    #[error(
+        "the configuration of {connector} is refused, nothing was changed; correct these fields:{}",
+        Lines(fields)
+    )]
+    InvalidConfig {
+        connector: String,
+        fields: Vec<FieldError>,
+    },
+
+    #[error(
+        "{connector} does not run:{}\nCorrect the cause and apply again: that restarts what has failed",
+        Lines(failures)
+    )]
+    Failed {
+        connector: String,
+        failures: Vec<Failure>,
+    },
+
+    #[error(
+        "{connector} is {state} because somebody asked for that; if it should run, send PUT \
+         /connectors/{connector}/resume to Kafka Connect"
+    )]
+    Halted { connector: String, state: String },
+
+    #[error(
+        "{connector} was not RUNNING after {} s, its last state was: {state}; look at the worker's log, or \
+         wait longer with --timeout",
+        waited.as_secs()
+    )]
+    NotRunning {
+        connector: String,
+        state: String,
+        waited: Duration,
+    },
+
+    #[error("there is no connector {connector}; `connectors status` lists those that exist")]
+    NotFound { connector: String },
+}
+
+/// One reason why Connect's validation refuses a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    pub field: String,
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Each item on an indented line of its own, also if its text has several.
+struct Lines<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for item in self.0 {
+            for line in item.to_string().lines() {
+                write!(f, "\n  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_listed() {
+        let field = |field: &str, message: &str| FieldError {
+            field: field.to_owned(),
+            message: message.to_owned(),
+        };
+        let error = ConnectError::InvalidConfig {
+            connector: "trade-posts".to_owned(),
+            fields: vec![field("slot.name", "too long"), field("topic.prefix", "required")],
+        };
+        let text = error.to_string();
+        assert!(
+            text.ends_with("\n  slot.name: too long\n  topic.prefix: required"),
+            "{text}"
+        );
+    }
+}
