@@ -1,0 +1,74 @@
+//! Servers for tests: the first test of a process that asks for one starts it, all others share it, and
+//! it ends with the process. Give every test names of its own (databases, topics, groups).
+//!
+//! Tests bring an async runtime each. What is shared here belongs to none of them: plain processes and
+//! addresses, no connection and no task.
+//!
+//! A server that cannot be started fails every test that asks for it, with the same message.
+
+use std::sync::OnceLock;
+
+use anyhow::Result;
+use tokio::sync::OnceCell;
+
+#[cfg(feature = "full")]
+use crate::mongo::Mongo;
+use crate::{artifacts, environment::Environment, folder::Folder, postgres::Postgres, progress::Progress};
+
+/// A server, or why there is none: the next test should not wait for the same failure again.
+type Shared<T> = OnceCell<Result<T, String>>;
+
+/// PostgreSQL alone.
+pub async fn postgres() -> &'static Postgres {
+    static POSTGRES: Shared<Postgres> = OnceCell::const_new();
+    Box::pin(shared(&POSTGRES, "PostgreSQL", async {
+        let programs =
+            blocking(|| artifacts::postgres(&Environment::read()?, &Progress::for_tests())).await?;
+        Postgres::start(folder()?, &programs).await
+    }))
+    .await
+}
+
+/// MongoDB alone: the one that `MONGODB_URI` names, else the built-in server.
+#[cfg(feature = "full")]
+pub async fn mongo() -> &'static Mongo {
+    static MONGO: Shared<Mongo> = OnceCell::const_new();
+    Box::pin(shared(&MONGO, "MongoDB", async {
+        let environment = Environment::read()?;
+        if let Some(uri) = &environment.mongodb_uri {
+            return Mongo::existing(uri).await;
+        }
+        let program = blocking(move || artifacts::mongo_server(&environment, &Progress::for_tests())).await?;
+        Mongo::start(folder()?, &program).await
+    }))
+    .await
+}
+
+#[expect(clippy::panic, reason = "only tests call this, and it is how they fail")]
+async fn shared<T>(
+    cell: &'static Shared<T>,
+    name: &str,
+    start: impl Future<Output = Result<T>>,
+) -> &'static T {
+    let started = cell
+        .get_or_init(|| async { start.await.map_err(|error| format!("{error:#}")) })
+        .await;
+    match started {
+        Ok(server) => server,
+        Err(reason) => panic!("{name} could not be started for the tests: {reason}"),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+/// One temporary folder for all servers of this process.
+fn folder() -> Result<&'static Folder> {
+    static FOLDER: OnceLock<Result<Folder, String>> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = Folder::temporary().and_then(|folder| folder.check_space().map(|()| folder));
+        folder.map_err(|error| format!("{error:#}"))
+    });
+    folder.as_ref().map_err(|reason| anyhow::anyhow!("{reason}"))
+}
