@@ -10,7 +10,7 @@ use crate::{
     Config, ConnectApi, ConnectError,
     plan::{Plan, taken_over},
     settle::Settling,
-    status::Standing,
+    status::{Standing, Status},
 };
 
 /// What [`apply`] did before the connector was RUNNING.
@@ -39,7 +39,7 @@ pub async fn apply(
     apply_telling(api, name, config, wait, |_| ()).await
 }
 
-/// Like [`apply`], and tells what is going to be done before it is.
+/// Like [`apply`], and tells what will be changed once Connect has found it valid, just before it is.
 pub async fn apply_telling(
     api: &ConnectApi,
     name: &str,
@@ -56,11 +56,14 @@ pub async fn apply_telling(
     };
     let current = connector.patiently(|| api.config(name)).await?;
     let plan = Plan::new(current.as_ref(), &connector.wanted);
-    tell(&plan);
-    match plan {
-        Plan::Unchanged => return connector.keep_running().await,
-        Plan::Create | Plan::Update(_) => connector.put().await?,
+    if plan == Plan::Unchanged {
+        return connector.keep_running().await;
     }
+    connector.validate().await?;
+    tell(&plan);
+    connector
+        .patiently(|| api.put_config(name, &connector.wanted))
+        .await?;
     connector.wait_until_running(&plan).await?;
     Ok(match plan {
         Plan::Create => Outcome::Created,
@@ -96,7 +99,7 @@ impl Connector<'_> {
         Ok(Outcome::Restarted)
     }
 
-    async fn put(&self) -> Result<(), ConnectError> {
+    async fn validate(&self) -> Result<(), ConnectError> {
         let fields = match self.wanted.get("connector.class") {
             Some(class) => self.patiently(|| self.api.validate(class, &self.wanted)).await?,
             None => vec![crate::FieldError {
@@ -116,39 +119,45 @@ impl Connector<'_> {
 
     async fn wait_until_running(&self, plan: &Plan) -> Result<(), ConnectError> {
         let mut settling = Settling::default();
-        loop {
-            // In this order: a status read after the tasks' configuration is not older than that.
-            let tasks = self.patiently(|| self.api.task_configs(self.name)).await?;
-            let status = self.patiently(|| self.api.status(self.name)).await?;
+        let mut last_state = "none yet".to_owned();
+        while self.start.elapsed() < self.wait {
+            let (tasks, status) = match self.look().await {
+                // The time is over, not the server gone: it has answered before.
+                Err(ConnectError::NoAnswer { .. }) => break,
+                seen => seen?,
+            };
             let standing = match &status {
                 Some(status) if taken_over(plan, &self.wanted, &tasks) => Standing::of(status),
                 _ => Standing::Changing,
             };
-            let settled = settling.observe(self.start.elapsed(), standing);
-            match (settled, status) {
+            let connector = self.name.to_owned();
+            match (settling.observe(self.start.elapsed(), standing), status) {
                 (Some(Standing::Running), _) => return Ok(()),
                 (Some(Standing::Failed), Some(status)) => {
-                    return Err(ConnectError::Failed {
-                        connector: self.name.to_owned(),
-                        failures: status.failures(),
-                    });
+                    let failures = status.failures();
+                    return Err(ConnectError::Failed { connector, failures });
                 }
                 (Some(Standing::Halted(state)), _) => {
-                    return Err(ConnectError::Halted {
-                        connector: self.name.to_owned(),
-                        state: state.to_string(),
-                    });
+                    let state = state.to_string();
+                    return Err(ConnectError::Halted { connector, state });
                 }
-                (_, status) if self.start.elapsed() >= self.wait => {
-                    return Err(ConnectError::NotRunning {
-                        connector: self.name.to_owned(),
-                        state: status.map_or_else(|| "none".to_owned(), |status| status.to_string()),
-                        waited: self.wait,
-                    });
-                }
-                _ => sleep(LOOK_EVERY).await,
+                (_, Some(status)) => last_state = status.to_string(),
+                (_, None) => (),
             }
+            sleep(LOOK_EVERY).await;
         }
+        Err(ConnectError::NotRunning {
+            connector: self.name.to_owned(),
+            state: last_state,
+            waited: self.wait,
+        })
+    }
+
+    /// In this order: a status read after the tasks' configuration is not older than that.
+    async fn look(&self) -> Result<(Vec<Config>, Option<Status>), ConnectError> {
+        let tasks = self.patiently(|| self.api.task_configs(self.name)).await?;
+        let status = self.patiently(|| self.api.status(self.name)).await?;
+        Ok((tasks, status))
     }
 
     /// Repeats a request while the workers rebalance, which Connect answers with 409, within the time

@@ -19,7 +19,7 @@ pub struct ConnectorFile {
 
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    #[error("{} cannot be read", path.display())]
+    #[error("{} cannot be read; name the connector files or their folder", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("{} has no .json file; name the connector files or their folder", path.display())]
     NoFiles { path: PathBuf },

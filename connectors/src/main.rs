@@ -15,7 +15,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{Table, presets::NOTHING};
 use connectors::{
     Config, ConnectApi, ConnectError, Outcome, apply_telling,
     config_file::{self, FileError},
@@ -133,10 +133,10 @@ impl Failure {
             return;
         }
         eprintln!("error: {self}");
-        let mut source = self.source();
-        while let Some(cause) = source {
+        // What lies between is how the HTTP client is built.
+        let innermost = std::iter::successors(self.source(), |&cause| cause.source()).last();
+        if let Some(cause) = innermost {
             eprintln!("  because: {cause}");
-            source = cause.source();
         }
     }
 }
@@ -222,7 +222,7 @@ async fn status(api: &ConnectApi, json: bool, timeout: Duration) -> Result<(), F
 
 fn table(statuses: &[Status]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(NOTHING);
     table.set_header(["connector", "part", "state", "worker", "reason"]);
     for status in statuses {
         let connector = ("connector".to_owned(), &status.connector);
@@ -243,14 +243,19 @@ fn table(statuses: &[Status]) -> Table {
     table
 }
 
-/// The first and the last message of a trace, each cut to what a table can hold.
+/// The first and the last message of a trace. Of a long one the middle goes: Debezium prints its whole
+/// position before it says what is wrong with it.
 fn reason(trace: &str) -> String {
     let cut = |line: &str| {
-        let mut short: String = line.chars().take(160).collect();
-        if short.len() < line.len() {
-            short.push('…');
+        let line: Vec<char> = line.chars().collect();
+        match line.len() {
+            0..=160 => line.into_iter().collect(),
+            length => line[..80]
+                .iter()
+                .chain(&['…'])
+                .chain(&line[length - 79..])
+                .collect::<String>(),
         }
-        short
     };
     match causes(trace).as_slice() {
         [] => String::new(),
