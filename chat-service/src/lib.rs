@@ -1,1 +1,181 @@
+//! Chats about trade posts.
+//!
+//! A post's deletion arrives as a captured change (`cdc`), closes the post's rooms and tells their
+//! members (`store`, `live`), and is followed by the erasure of the messages (`eraser`). Members
+//! talk to `http`. This service only consumes from Kafka and never calls trade-service.
 
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use service_kit::{
+    auth::Authenticator,
+    health::Health,
+    lifecycle::Tasks,
+    metrics::{HttpMetrics, Metrics},
+    server::serve,
+};
+use tokio::{net::TcpListener, sync::Notify};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    cdc::{Pipeline, consumer::Consumer, registry::WriterSchemas},
+    config::Config,
+    eraser::Eraser,
+    http::App,
+    live::{feed, hub::Hub},
+    metrics::ChatMetrics,
+    store::Store,
+};
+
+pub mod cdc;
+pub mod config;
+pub mod eraser;
+pub mod http;
+pub mod live;
+pub mod message;
+pub mod metrics;
+pub mod notification;
+mod readiness;
+pub mod room;
+pub mod store;
+pub mod view;
+
+/// How long open requests may take after the shutdown began.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Wait between two tries to prepare MongoDB.
+const PREPARE_AGAIN: Duration = Duration::from_secs(2);
+
+/// The sockets the service listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    pub public: TcpListener,
+    pub admin: TcpListener,
+}
+
+/// Runs the service until `shutdown`.
+///
+/// # Errors
+/// On a configuration that cannot work, and when a part of the service fails for good.
+pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let authenticator = Arc::new(Authenticator::load(&config.auth).await?);
+    let uri = config.mongodb_uri.expose_secret();
+    let store = Store::new(uri, &config.mongodb_database)
+        .await
+        .context("MONGODB_URI cannot be used")?;
+    // The change stream keeps a connection busy; requests are not to wait for it.
+    let feed_store = Store::new(uri, &config.mongodb_database).await?;
+
+    let metrics = Metrics::new();
+    let http_metrics = HttpMetrics::new(&metrics);
+    let chat_metrics = ChatMetrics::new(&metrics);
+    let health = Health::new();
+    let (mongodb, kafka, registry) = (
+        health.dependency("mongodb"),
+        health.dependency("kafka"),
+        health.dependency("schema_registry"),
+    );
+    let hub = Hub::new(config.streams.clone(), chat_metrics.clone());
+    let app = Arc::new(App {
+        store: store.clone(),
+        hub: Arc::clone(&hub),
+        streams: config.streams.clone(),
+    });
+
+    let mut tasks = Tasks::new();
+    let admin = http::admin(Arc::clone(&app), health.clone(), metrics, &http_metrics);
+    // Answers until everything else has ended.
+    let admin_shutdown = CancellationToken::new();
+    let admin_server = tokio::spawn(serve(
+        listeners.admin,
+        admin,
+        admin_shutdown.clone(),
+        Duration::ZERO,
+    ));
+
+    let public = http::public(app, authenticator, &http_metrics);
+    tasks.spawn("http", serve(listeners.public, public, shutdown.clone(), DRAIN));
+    tasks.spawn(
+        "readiness",
+        readiness::watch(
+            store.clone(),
+            config.schema_registry_url.clone(),
+            mongodb,
+            registry,
+            shutdown.clone(),
+        ),
+    );
+    tasks.spawn("feed", feed::run(feed_store, Arc::clone(&hub), shutdown.clone()));
+    let closed = Arc::new(Notify::new());
+    let eraser = Eraser {
+        store: store.clone(),
+        chunk: config.erase_chunk,
+        closed: Arc::clone(&closed),
+        metrics: chat_metrics.clone(),
+    };
+    tasks.spawn("eraser", eraser.run(shutdown.clone()));
+    let pipeline = Pipeline {
+        schemas: WriterSchemas::new(&config.schema_registry_url, store.clone())?,
+        store: store.clone(),
+        erase_after: config.erase_after,
+        metrics: chat_metrics.clone(),
+        closed,
+    };
+    let consuming = {
+        let (config, shutdown) = (config.clone(), shutdown.clone());
+        async move {
+            // Without its unique indexes nothing may be written.
+            if !prepare(&store, &config, &shutdown).await {
+                return Ok(());
+            }
+            let consumer = Consumer::subscribe(&config.kafka, kafka, chat_metrics)?;
+            cdc::run(consumer, pipeline, shutdown).await
+        }
+    };
+    tasks.spawn("cdc", consuming);
+
+    let draining = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.cancelled().await;
+            health.draining();
+            hub.close();
+        }
+    };
+    let (ended, ()) = tokio::join!(
+        async {
+            let ended = tasks.run_until(shutdown.clone()).await;
+            shutdown.cancel();
+            ended
+        },
+        draining,
+    );
+    admin_shutdown.cancel();
+    admin_server.await??;
+    Ok(ended?)
+}
+
+/// Creates the indexes, waiting for MongoDB as long as it takes. Answers whether it was done before
+/// the shutdown.
+async fn prepare(store: &Store, config: &Config, shutdown: &CancellationToken) -> bool {
+    loop {
+        match store
+            .create_indexes(config.fence_ttl, config.notification_ttl)
+            .await
+        {
+            Ok(()) => {
+                info!("collections are ready");
+                return true;
+            }
+            Err(error) => warn!(%error, "MongoDB is not ready, waiting for it"),
+        }
+        if shutdown
+            .run_until_cancelled(tokio::time::sleep(PREPARE_AGAIN))
+            .await
+            .is_none()
+        {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The Kafka side: batches in, offsets out.
+//!
+//! Invariant: an offset is stored only by [`Consumer::done`], after the effect of every record up
+//! to it. While a batch takes long, its partitions are paused and the consumer is polled on, so
+//! that the group does not take the member for dead.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::pin,
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use rdkafka::{
+    ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, StreamConsumer},
+    error::{KafkaError, KafkaResult},
+    message::{Headers, OwnedMessage},
+};
+use service_kit::health::Dependency;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use crate::{config::KafkaConfig, metrics::ChatMetrics};
+
+/// Most records of a batch.
+pub const MAX_BATCH: usize = 500;
+/// Most bytes of keys and values of a batch.
+const MAX_BATCH_BYTES: usize = 4 << 20;
+/// A batch that takes longer is worked on with its partitions paused.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often librdkafka reports lag and the brokers' state.
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A consumer of the captured table's topic.
+pub struct Consumer {
+    inner: StreamConsumer<Context>,
+    /// Came in while a batch was worked on.
+    carried: VecDeque<OwnedMessage>,
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer")
+            .field("carried", &self.carried.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    /// Joins the group. Brokers that cannot be reached are tried on in the background.
+    ///
+    /// # Errors
+    /// If librdkafka does not know a property or its value.
+    pub fn subscribe(config: &KafkaConfig, kafka: Dependency, metrics: ChatMetrics) -> KafkaResult<Self> {
+        let topic = config.trade_posts_topic();
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", &config.kafka_bootstrap_servers)
+            .set("group.id", &config.kafka_group_id)
+            .set("client.id", "chat-service")
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "1000")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "10000")
+            .set("topic.metadata.refresh.interval.ms", "5000")
+            // Records are small and each is looked at once: a deep queue only costs memory.
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.queue.backoff.ms", "100")
+            .set(
+                "statistics.interval.ms",
+                STATISTICS_INTERVAL.as_millis().to_string(),
+            )
+            .set_log_level(RDKafkaLogLevel::Warning);
+        if let Some(instance) = &config.kafka_group_instance_id {
+            client.set("group.instance.id", instance);
+        }
+        for (property, value) in &config.kafka_property {
+            client.set(property, value);
+        }
+        let inner: StreamConsumer<Context> = client.create_with_context(Context {
+            topic: topic.clone(),
+            kafka,
+            metrics,
+        })?;
+        inner.subscribe(&[&topic])?;
+        Ok(Self {
+            inner,
+            carried: VecDeque::new(),
+        })
+    }
+
+    /// Waits for a record, then takes what else is ready. It never waits to fill a batch.
+    pub async fn receive(&mut self) -> Result<Vec<OwnedMessage>, KafkaError> {
+        let mut batch: Vec<OwnedMessage> = self.carried.drain(..).collect();
+        if batch.is_empty() {
+            batch.push(self.inner.recv().await?.detach());
+        }
+        let mut bytes: usize = batch.iter().map(size).sum();
+        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+            match self.inner.recv().now_or_never() {
+                Some(Ok(message)) => {
+                    let message = message.detach();
+                    bytes += size(&message);
+                    batch.push(message);
+                }
+                // An error comes again when nothing else is at hand.
+                Some(Err(error)) => {
+                    debug!(%error, "the consumer reported an error while a batch was taken");
+                    break;
+                }
+                None => break,
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Runs `work`. If it takes long, the partitions are paused and the group is kept.
+    pub async fn while_polling<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = sleep(PATIENCE) => {}
+        }
+        warn!("a batch takes long; its partitions are paused until it is done");
+        let mut paused = self.assignment();
+        self.pause(&paused);
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                message = self.inner.recv() => match message {
+                    // From a partition assigned since, or already on its way.
+                    Ok(message) => {
+                        self.carried.push_back(message.detach());
+                        paused = self.assignment();
+                        self.pause(&paused);
+                    }
+                    Err(error) => debug!(%error, "the consumer reported an error while it was paused"),
+                },
+            }
+        };
+        if let Err(error) = self.inner.resume(&paused) {
+            warn!(%error, "cannot resume all partitions");
+        }
+        done
+    }
+
+    fn assignment(&self) -> TopicPartitionList {
+        self.inner.assignment().unwrap_or_default()
+    }
+
+    fn pause(&self, partitions: &TopicPartitionList) {
+        if let Err(error) = self.inner.pause(partitions) {
+            warn!(%error, "cannot pause all partitions");
+        }
+    }
+
+    /// The effect of `batch` is durable: its offsets may be committed.
+    pub fn done(&self, batch: &[OwnedMessage]) {
+        let mut next: HashMap<(&str, i32), i64> = HashMap::new();
+        for message in batch {
+            let next = next.entry((message.topic(), message.partition())).or_default();
+            *next = (*next).max(message.offset() + 1);
+        }
+        for ((topic, partition), offset) in next {
+            let mut offsets = TopicPartitionList::with_capacity(1);
+            let stored = offsets
+                .add_partition_offset(topic, partition, Offset::Offset(offset))
+                .and_then(|()| self.inner.store_offsets(&offsets));
+            // The partition went to another member, which reads the records again to no effect.
+            if let Err(error) = stored {
+                debug!(kafka.partition = partition, kafka.offset = offset, %error, "offset not stored");
+            }
+        }
+    }
+
+    /// Commits what is stored and leaves the group.
+    pub fn close(self) {
+        match self.inner.commit_consumer_state(CommitMode::Sync) {
+            Ok(()) | Err(KafkaError::ConsumerCommit(rdkafka::types::RDKafkaErrorCode::NoOffset)) => {}
+            Err(error) => warn!(%error, "the last offsets were not committed; their records come again"),
+        }
+    }
+}
+
+/// Whether the record has a header of this name.
+pub fn has_header(message: &OwnedMessage, name: &str) -> bool {
+    message
+        .headers()
+        .is_some_and(|headers| headers.iter().any(|header| header.key == name))
+}
+
+fn size(message: &OwnedMessage) -> usize {
+    message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
+}
+
+/// Takes what librdkafka reports beside records.
+struct Context {
+    topic: String,
+    kafka: Dependency,
+    metrics: ChatMetrics,
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        // Besides the configured addresses, which have no id, there are the cluster's brokers.
+        if statistics
+            .brokers
+            .values()
+            .any(|broker| broker.nodeid >= 0 && broker.state == "UP")
+        {
+            self.kafka.up();
+        } else {
+            self.kafka.down("no broker is connected");
+        }
+        let partitions = statistics.topics.get(&self.topic).map(|topic| &topic.partitions);
+        for (partition, state) in partitions.into_iter().flatten() {
+            if *partition >= 0 && state.consumer_lag >= 0 {
+                self.metrics.lag(*partition, state.consumer_lag);
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        warn!(%error, "Kafka client: {reason}");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => info!("assigned {} partitions", partitions.count()),
+            Rebalance::Revoke(partitions) => info!("revoked {} partitions", partitions.count()),
+            Rebalance::Error(error) => warn!(%error, "the group could not be balanced"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        match result {
+            Ok(()) | Err(KafkaError::ConsumerCommit(rdkafka::types::RDKafkaErrorCode::NoOffset)) => {}
+            Err(error) => warn!(%error, "offsets were not committed; they are tried again"),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What goes wrong on the way from record to effect, and what is done about it.
+//!
+//! Invariant: only a record that can never be understood becomes a dead letter. A server that is
+//! down is waited for, without a limit.
+
+use std::time::Duration;
+
+use mongodb::error::ErrorKind;
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
+
+use super::{change_event::MalformedRecord, registry::SchemaError};
+
+/// How long a schema id may be unknown to the registry before its records are dead letters.
+pub const UNKNOWN_SCHEMA_GRACE: Duration = Duration::from_mins(1);
+
+/// Whatever can go wrong with a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("malformed record: {0}")]
+    Malformed(#[from] MalformedRecord),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error("MongoDB did not take the batch")]
+    Store(#[from] mongodb::error::Error),
+    #[error("Kafka refused the consumer")]
+    Kafka(#[from] KafkaError),
+}
+
+/// What is done about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Wait and do it again; nothing is lost and nothing is skipped.
+    Retry,
+    /// Keep the record whole in `dead_letters` and go on.
+    DeadLetter,
+    /// Exit with one clear line: only an operator can help.
+    Exit,
+}
+
+impl Failure {
+    /// The failure policy. `unknown_for`: how long an unknown schema id has been unknown.
+    pub fn decide(&self, unknown_for: Duration) -> Decision {
+        match self {
+            Self::Malformed(_) | Self::Schema(SchemaError::Invalid { .. }) => Decision::DeadLetter,
+            Self::Schema(SchemaError::Unknown { .. }) if unknown_for >= UNKNOWN_SCHEMA_GRACE => {
+                Decision::DeadLetter
+            }
+            Self::Schema(SchemaError::Unreachable { .. } | SchemaError::Unknown { .. }) => Decision::Retry,
+            Self::Schema(SchemaError::Changed { .. }) => Decision::Exit,
+            Self::Store(error) | Self::Schema(SchemaError::Store { source: error, .. }) => {
+                match *error.kind {
+                    ErrorKind::Authentication { .. }
+                    | ErrorKind::InvalidArgument { .. }
+                    | ErrorKind::InvalidTlsConfig { .. } => Decision::Exit,
+                    _ => Decision::Retry,
+                }
+            }
+            Self::Kafka(error) => match error.rdkafka_error_code() {
+                Some(
+                    Code::Authentication
+                    | Code::SaslAuthenticationFailed
+                    | Code::TopicAuthorizationFailed
+                    | Code::GroupAuthorizationFailed
+                    | Code::ClusterAuthorizationFailed
+                    | Code::AutoOffsetReset
+                    | Code::FencedInstanceId
+                    | Code::Fatal,
+                ) => Decision::Exit,
+                _ => Decision::Retry,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_schema_is_waited_for_and_then_given_up() {
+        let unknown = Failure::from(SchemaError::Unknown { id: 7 });
+        assert_eq!(unknown.decide(Duration::ZERO), Decision::Retry);
+        assert_eq!(unknown.decide(UNKNOWN_SCHEMA_GRACE), Decision::DeadLetter);
+    }
+
+    #[test]
+    fn servers_that_are_down_are_waited_for() {
+        let down = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(Failure::Store(down.into()).decide(Duration::MAX), Decision::Retry);
+        let broker = KafkaError::MessageConsumption(Code::BrokerTransportFailure);
+        assert_eq!(Failure::Kafka(broker).decide(Duration::MAX), Decision::Retry);
+    }
+
+    #[test]
+    fn what_only_an_operator_can_mend_ends_the_process() {
+        let refused = KafkaError::MessageConsumption(Code::SaslAuthenticationFailed);
+        assert_eq!(Failure::Kafka(refused).decide(Duration::ZERO), Decision::Exit);
+        assert_eq!(
+            Failure::Schema(SchemaError::Changed { id: 7 }).decide(Duration::ZERO),
+            Decision::Exit
+        );
+    }
+
+    #[test]
+    fn a_malformed_record_is_kept_and_passed() {
+        assert_eq!(
+            Failure::from(MalformedRecord::MissingKey).decide(Duration::ZERO),
+            Decision::DeadLetter
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! Turns a batch of change events into what has to be done, in pure code.
+//!
+//! Invariant: for one post, doing what the plan says has the same effect as doing what each event
+//! says in order, and an event older than the newest one of its batch (by LSN) changes nothing.
+
+use std::collections::HashMap;
+
+use super::change_event::{CaptureTimes, Change, ChangeEvent, Position, Post};
+
+/// What a batch asks for. Every post occurs at most once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub posts: Vec<PostPlan>,
+}
+
+/// What the events of one post come down to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PostPlan {
+    pub trade_post_id: i64,
+    /// The post's last record of the batch.
+    pub last: Position,
+    /// Whether that record says that the row is gone. The tombstone behind a delete belongs to it,
+    /// also where the delete was an old one that came again and no longer counts.
+    pub last_is_delete: bool,
+    /// The newest state that the batch knows of.
+    pub state: Option<NewState>,
+    /// The newest delete: rooms of generations up to its LSN are closed, whatever came after.
+    pub deleted: Option<Deleted>,
+    /// Where a tombstone lies before which the batch has nothing of this post.
+    pub bare_tombstone: Option<Position>,
+}
+
+/// A post's state after the change at `lsn`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NewState {
+    pub lsn: i64,
+    /// The row, or `None` when it was deleted.
+    pub post: Option<Post>,
+}
+
+/// A delete that was read from the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    pub lsn: i64,
+    /// Unknown for a tombstone.
+    pub times: Option<CaptureTimes>,
+}
+
+/// Plans `events`, which are in the order of their offsets within each partition.
+///
+/// Answers more than one plan, to be carried out in turn, only where a tombstone without a delete
+/// is followed by newer events of its post: what the tombstone deletes is known by the projection
+/// alone, before the newer events change it.
+pub fn plan(events: impl IntoIterator<Item = ChangeEvent>) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    let mut open = Builder::default();
+    for event in events {
+        if open.has_bare_tombstone(event.trade_post_id) && event.change != Change::Tombstone {
+            plans.push(std::mem::take(&mut open).plan);
+        }
+        open.add(event);
+    }
+    if !open.plan.posts.is_empty() {
+        plans.push(open.plan);
+    }
+    plans
+}
+
+#[derive(Default)]
+struct Builder {
+    plan: Plan,
+    index: HashMap<i64, usize>,
+}
+
+impl Builder {
+    fn has_bare_tombstone(&self, trade_post_id: i64) -> bool {
+        self.index
+            .get(&trade_post_id)
+            .is_some_and(|&i| self.plan.posts[i].bare_tombstone.is_some())
+    }
+
+    fn add(&mut self, event: ChangeEvent) {
+        let ChangeEvent {
+            trade_post_id,
+            position,
+            change,
+        } = event;
+        let posts = &mut self.plan.posts;
+        let index = *self.index.entry(trade_post_id).or_insert_with(|| {
+            posts.push(PostPlan {
+                trade_post_id,
+                last: position,
+                last_is_delete: false,
+                state: None,
+                deleted: None,
+                bare_tombstone: None,
+            });
+            posts.len() - 1
+        });
+        posts[index].add(position, change);
+    }
+}
+
+impl PostPlan {
+    fn add(&mut self, position: Position, change: Change) {
+        let follows_delete = self.last_is_delete;
+        self.last = position;
+        self.last_is_delete = !matches!(change, Change::Upsert { .. });
+        match change {
+            Change::Upsert { lsn, post } => self.become_newer(NewState {
+                lsn,
+                post: Some(post),
+            }),
+            Change::Delete { lsn, times } => self.delete(Deleted {
+                lsn,
+                times: Some(times),
+            }),
+            Change::Tombstone if follows_delete => {}
+            Change::Tombstone => match &self.state {
+                // Its delete was compacted away or lost: it ends the row that came before it.
+                Some(NewState { lsn, .. }) => self.delete(Deleted {
+                    lsn: *lsn,
+                    times: None,
+                }),
+                None => self.bare_tombstone = Some(position),
+            },
+        }
+    }
+
+    fn delete(&mut self, deleted: Deleted) {
+        if self.deleted.is_none_or(|known| known.lsn < deleted.lsn) {
+            self.deleted = Some(deleted);
+        }
+        self.become_newer(NewState {
+            lsn: deleted.lsn,
+            post: None,
+        });
+    }
+
+    fn become_newer(&mut self, state: NewState) {
+        if self.state.as_ref().is_none_or(|known| known.lsn <= state.lsn) {
+            self.state = Some(state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const POST: i64 = 7;
+
+    fn post(title: &str) -> Post {
+        Post {
+            seller_id: 1,
+            title: title.into(),
+            status: "on_sale".into(),
+        }
+    }
+
+    fn events(changes: impl IntoIterator<Item = Change>) -> Vec<ChangeEvent> {
+        (0..)
+            .zip(changes)
+            .map(|(offset, change)| ChangeEvent {
+                trade_post_id: POST,
+                position: Position { partition: 0, offset },
+                change,
+            })
+            .collect()
+    }
+
+    fn upsert(lsn: i64) -> Change {
+        Change::Upsert {
+            lsn,
+            post: post("자전거"),
+        }
+    }
+
+    fn delete(lsn: i64) -> Change {
+        Change::Delete {
+            lsn,
+            times: CaptureTimes::default(),
+        }
+    }
+
+    fn single(changes: impl IntoIterator<Item = Change>) -> PostPlan {
+        let mut plans = plan(events(changes));
+        assert_eq!(plans.len(), 1, "{plans:?}");
+        let mut posts = plans.remove(0).posts;
+        assert_eq!(posts.len(), 1, "{posts:?}");
+        posts.remove(0)
+    }
+
+    fn lives(plan: &PostPlan) -> Option<bool> {
+        plan.state.as_ref().map(|state| state.post.is_some())
+    }
+
+    #[test]
+    fn a_delete_and_its_tombstone_are_one_delete() {
+        let plan = single([upsert(10), delete(20), Change::Tombstone]);
+        assert_eq!(lives(&plan), Some(false));
+        assert_eq!(plan.deleted.unwrap().lsn, 20);
+        assert_eq!(plan.last.offset, 2);
+        assert_eq!(plan.bare_tombstone, None);
+    }
+
+    #[test]
+    fn a_post_created_again_lives_and_its_old_rooms_close() {
+        let plan = single([upsert(10), delete(20), Change::Tombstone, upsert(30)]);
+        assert_eq!(lives(&plan), Some(true));
+        assert_eq!(plan.deleted.unwrap().lsn, 20);
+    }
+
+    #[test]
+    fn a_replayed_delete_with_its_tombstone_does_not_delete_the_post_created_again() {
+        let plan = single([upsert(30), delete(20), Change::Tombstone, upsert(30)]);
+        assert_eq!(lives(&plan), Some(true));
+        assert_eq!(plan.deleted.unwrap().lsn, 20);
+    }
+
+    #[test]
+    fn a_tombstone_without_its_delete_ends_the_row_before_it() {
+        let plan = single([upsert(10), Change::Tombstone]);
+        assert_eq!(lives(&plan), Some(false));
+        assert_eq!(plan.deleted, Some(Deleted { lsn: 10, times: None }));
+    }
+
+    #[test]
+    fn a_bare_tombstone_is_left_to_the_projection() {
+        let plan = single([Change::Tombstone]);
+        assert_eq!(plan.state, None);
+        assert_eq!(
+            plan.bare_tombstone,
+            Some(Position {
+                partition: 0,
+                offset: 0
+            })
+        );
+    }
+
+    #[test]
+    fn what_follows_a_bare_tombstone_waits_for_it() {
+        let plans = plan(events([Change::Tombstone, upsert(30)]));
+        assert_eq!(plans.len(), 2);
+        assert_eq!(lives(&plans[1].posts[0]), Some(true));
+    }
+
+    fn any_change() -> impl Strategy<Value = Change> {
+        prop_oneof![(1i64..50).prop_map(upsert), (1i64..50).prop_map(delete)]
+    }
+
+    proptest! {
+        #[test]
+        fn the_newest_lsn_decides_whatever_the_order(changes in prop::collection::vec(any_change(), 1..20)) {
+            let newest = changes.iter().map(|change| match change {
+                Change::Upsert { lsn, .. } | Change::Delete { lsn, .. } => *lsn,
+                Change::Tombstone => unreachable!("not generated"),
+            }).max().unwrap();
+            let newest_delete = changes.iter().filter_map(|change| match change {
+                Change::Delete { lsn, .. } => Some(*lsn),
+                _ => None,
+            }).max();
+            let plan = single(changes);
+            prop_assert_eq!(plan.state.unwrap().lsn, newest);
+            prop_assert_eq!(plan.deleted.map(|deleted| deleted.lsn), newest_delete);
+        }
+
+        #[test]
+        fn each_post_occurs_once_in_a_plan(ids in prop::collection::vec(1i64..5, 0..40)) {
+            let events = (0..).zip(&ids).map(|(offset, id)| ChangeEvent {
+                trade_post_id: *id,
+                position: Position { partition: 0, offset },
+                change: if offset % 3 == 0 { Change::Tombstone } else { upsert(offset) },
+            });
+            for plan in plan(events) {
+                let mut seen: Vec<_> = plan.posts.iter().map(|post| post.trade_post_id).collect();
+                seen.sort_unstable();
+                seen.dedup();
+                prop_assert_eq!(seen.len(), plan.posts.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Configuration: flags and environment variables; `--help` is the reference.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Parser;
+use secrecy::SecretString;
+use service_kit::{auth::AuthConfig, telemetry::LogConfig};
+
+/// Chats about trade posts, cleaned up when their post is deleted.
+#[derive(Clone, Debug, Parser)]
+#[command(version, about)]
+pub struct Config {
+    /// Address of the public API.
+    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8090")]
+    pub listen: SocketAddr,
+
+    /// Address of /livez, /readyz, /metrics and /admin; not for the public.
+    #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:8091")]
+    pub admin_listen: SocketAddr,
+
+    /// MongoDB connection string; the server must be a replica set.
+    #[arg(long, env = "MONGODB_URI", hide_env_values = true)]
+    pub mongodb_uri: SecretString,
+
+    #[arg(long, env = "MONGODB_DATABASE", default_value = "chat")]
+    pub mongodb_database: String,
+
+    /// Confluent-compatible base URL of the schema registry.
+    #[arg(long, env = "SCHEMA_REGISTRY_URL")]
+    pub schema_registry_url: String,
+
+    /// How long chats of a deleted post are kept, readable to nobody, before they are erased.
+    #[arg(long, env = "ERASE_AFTER", default_value = "0s", value_parser = duration)]
+    pub erase_after: Duration,
+
+    /// Most messages that one command erases.
+    #[arg(long, env = "ERASE_CHUNK", default_value_t = 1000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    pub erase_chunk: i64,
+
+    /// How long a deleted post is remembered. Longer than the retention of the captured topic.
+    #[arg(long, env = "FENCE_TTL", default_value = "30d", value_parser = duration)]
+    pub fence_ttl: Duration,
+
+    /// How long notifications are kept.
+    #[arg(long, env = "NOTIFICATION_TTL", default_value = "30d", value_parser = duration)]
+    pub notification_ttl: Duration,
+
+    #[command(flatten)]
+    pub kafka: KafkaConfig,
+
+    #[command(flatten)]
+    pub streams: StreamConfig,
+
+    #[command(flatten)]
+    pub auth: AuthConfig,
+
+    #[command(flatten)]
+    pub log: LogConfig,
+}
+
+/// Where the captured changes come from.
+#[derive(Clone, Debug, clap::Args)]
+pub struct KafkaConfig {
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
+    pub kafka_bootstrap_servers: String,
+
+    /// Consumer group, shared by all instances.
+    #[arg(long, env = "KAFKA_GROUP_ID", default_value = "chat-service")]
+    pub kafka_group_id: String,
+
+    /// Name of this instance in the group. With it, a quick restart moves no partitions.
+    #[arg(long, env = "KAFKA_GROUP_INSTANCE_ID")]
+    pub kafka_group_instance_id: Option<String>,
+
+    /// The connector's `topic.prefix`.
+    #[arg(long, env = "TOPIC_PREFIX", default_value = "trade")]
+    pub topic_prefix: String,
+
+    /// Further librdkafka property, `name=value`; may be repeated, or separated by commas in the
+    /// environment.
+    #[arg(long, env = "KAFKA_PROPERTY", value_delimiter = ',', value_parser = property)]
+    pub kafka_property: Vec<(String, String)>,
+}
+
+impl KafkaConfig {
+    /// Debezium's topic of the table `trade_posts`.
+    pub fn trade_posts_topic(&self) -> String {
+        format!("{}.public.trade_posts", self.topic_prefix)
+    }
+}
+
+/// Event streams.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StreamConfig {
+    /// A stream ends after this time, less up to a fifth, and its reader comes back.
+    #[arg(long, env = "STREAM_MAX_AGE", default_value = "1h", value_parser = duration)]
+    pub stream_max_age: Duration,
+
+    /// Time between two comments that keep a silent stream open.
+    #[arg(long, env = "STREAM_HEARTBEAT", default_value = "15s", value_parser = duration)]
+    pub stream_heartbeat: Duration,
+
+    /// Most open streams of one member on this instance.
+    #[arg(long, env = "STREAMS_PER_MEMBER", default_value_t = 10)]
+    pub streams_per_member: usize,
+
+    /// Most open streams on this instance.
+    #[arg(long, env = "STREAMS_PER_INSTANCE", default_value_t = 20_000)]
+    pub streams_per_instance: usize,
+}
+
+/// Reads a number and a unit: `500ms`, `30s`, `15m`, `2h`, `30d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let error = || format!("{text:?} is not a number with a unit of ms, s, m, h or d");
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| error())?;
+    let seconds = |factor: u64| {
+        number
+            .checked_mul(factor)
+            .map(Duration::from_secs)
+            .ok_or_else(error)
+    };
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(60 * 60),
+        "d" => seconds(24 * 60 * 60),
+        _ => Err(error()),
+    }
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not name=value"))?;
+    Ok((name.trim().to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
+        assert_eq!(duration("30d"), Ok(Duration::from_hours(720)));
+        for wrong in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! For operators: what became of deleted posts.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use service_kit::extract::{Json, Path, Query};
+
+use super::{App, error::ApiError, page};
+use crate::{
+    store::deletions::{Deletion, DeletionState},
+    view::time,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    state: Option<DeletionState>,
+    limit: Option<i64>,
+}
+
+#[derive(Serialize)]
+pub struct Deletions {
+    items: Vec<DeletionView>,
+}
+
+#[derive(Serialize)]
+pub struct DeletionView {
+    trade_post_id: i64,
+    lsn: i64,
+    state: DeletionState,
+    rooms: i64,
+    messages: i64,
+    committed_at: Option<DateTime<Utc>>,
+    captured_at: Option<DateTime<Utc>>,
+    received_at: DateTime<Utc>,
+    closed_at: DateTime<Utc>,
+    erase_at: DateTime<Utc>,
+    done_at: Option<DateTime<Utc>>,
+}
+
+pub async fn deletions(
+    State(app): State<Arc<App>>,
+    Query(Filter { state, limit }): Query<Filter>,
+) -> Result<Json<Deletions>, ApiError> {
+    list(&app, None, state, page::limit(limit)?).await
+}
+
+pub async fn deletions_of_post(
+    State(app): State<Arc<App>>,
+    Path(trade_post_id): Path<i64>,
+) -> Result<Json<Deletions>, ApiError> {
+    list(&app, Some(trade_post_id), None, page::limit(None)?).await
+}
+
+async fn list(
+    app: &App,
+    post: Option<i64>,
+    state: Option<DeletionState>,
+    limit: i64,
+) -> Result<Json<Deletions>, ApiError> {
+    let found = app.store.deletions(post, state, limit).await?;
+    Ok(Json(Deletions {
+        items: found.into_iter().map(DeletionView::from).collect(),
+    }))
+}
+
+impl From<Deletion> for DeletionView {
+    fn from(deletion: Deletion) -> Self {
+        Self {
+            trade_post_id: deletion.id.post,
+            lsn: deletion.id.lsn,
+            state: deletion.state,
+            rooms: deletion.rooms,
+            messages: deletion.messages,
+            committed_at: deletion.committed_at.map(time),
+            captured_at: deletion.captured_at.map(time),
+            received_at: time(deletion.received_at),
+            closed_at: time(deletion.closed_at),
+            erase_at: time(deletion.erase_at),
+            done_at: deletion.done_at.map(time),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What the API refuses, and how it says so: one match for all of it.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use mongodb::error::ErrorKind;
+use service_kit::problem::Problem;
+use tracing::error;
+
+use crate::{live::hub::Full, message::InvalidText, notification::CloseReason, room::Closed};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("no such room")]
+    NoRoom,
+    #[error("the room was closed")]
+    RoomClosed(Closed),
+    #[error("trade post {0} is not known here")]
+    UnknownPost(i64),
+    #[error("trade post {0} was deleted")]
+    PostDeleted(i64),
+    #[error("trade post {0} is the caller's own")]
+    OwnPost(i64),
+    #[error("field {field} {problem}")]
+    Text {
+        field: &'static str,
+        problem: InvalidText,
+    },
+    #[error("field {field} {problem}")]
+    Field { field: &'static str, problem: String },
+    #[error("no stream can be opened")]
+    Streams(Full),
+    #[error("MongoDB failed")]
+    Store(#[from] mongodb::error::Error),
+}
+
+/// A capture that is a moment behind is asked again after this long.
+const CAPTURE: Duration = Duration::from_secs(1);
+/// A server or stream that is away is asked again after this long.
+const AWAY: Duration = Duration::from_secs(5);
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::NoRoom => Self::not_found("room"),
+            ApiError::RoomClosed(Closed {
+                trade_post_id,
+                reason,
+            }) => {
+                let CloseReason::TradePostDeleted = reason;
+                Self::new(StatusCode::GONE, "room-closed", "The room is closed")
+                    .detail("The trade post was deleted, and its chats with it.")
+                    .with("reason", "trade_post_deleted")
+                    .with("trade_post_id", trade_post_id)
+            }
+            ApiError::UnknownPost(id) => Self::not_found("trade post")
+                .detail(format!(
+                    "Trade post {id} is not known here. A new one is known in a moment."
+                ))
+                .retry_after(CAPTURE),
+            ApiError::PostDeleted(id) => Self::new(
+                StatusCode::GONE,
+                "trade-post-deleted",
+                "The trade post was deleted",
+            )
+            .detail(format!(
+                "Trade post {id} was deleted; no room can be opened about it."
+            ))
+            .with("trade_post_id", id),
+            ApiError::OwnPost(id) => Self::new(
+                StatusCode::CONFLICT,
+                "own-trade-post",
+                "The trade post is your own",
+            )
+            .detail(format!("Trade post {id} is yours; a room is opened by a buyer.")),
+            ApiError::Text { field, problem } => Self::invalid_input().field(field, problem.to_string()),
+            ApiError::Field { field, problem } => Self::invalid_input().field(field, problem),
+            ApiError::Streams(full) => match full {
+                Full::Member(limit) => Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too-many-streams",
+                    "Too many event streams",
+                )
+                .detail(format!(
+                    "A member may have {limit} open streams; close one first."
+                ))
+                .retry_after(AWAY),
+                Full::Instance(_) | Full::Closing => Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "instance-full",
+                    "No room for another event stream",
+                )
+                .detail("This instance takes no further stream; try again.")
+                .retry_after(CAPTURE),
+            },
+            ApiError::Store(error) => {
+                error!(%error, "MongoDB failed a request");
+                match *error.kind {
+                    ErrorKind::BsonDeserialization(_) | ErrorKind::BsonSerialization(_) => Self::internal(),
+                    _ => Self::unavailable(AWAY),
+                }
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        Problem::from(self).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_status() {
+        let closed = Closed {
+            trade_post_id: 7,
+            reason: CloseReason::TradePostDeleted,
+        };
+        let down = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        for (error, status, code) in [
+            (ApiError::NoRoom, 404, "not-found"),
+            (ApiError::RoomClosed(closed), 410, "room-closed"),
+            (ApiError::UnknownPost(7), 404, "not-found"),
+            (ApiError::PostDeleted(7), 410, "trade-post-deleted"),
+            (ApiError::OwnPost(7), 409, "own-trade-post"),
+            (
+                ApiError::Text {
+                    field: "body",
+                    problem: InvalidText::Empty,
+                },
+                422,
+                "invalid-input",
+            ),
+            (
+                ApiError::Field {
+                    field: "limit",
+                    problem: "must be positive".into(),
+                },
+                422,
+                "invalid-input",
+            ),
+            (ApiError::Streams(Full::Member(10)), 429, "too-many-streams"),
+            (ApiError::Streams(Full::Instance(10)), 429, "instance-full"),
+            (ApiError::Streams(Full::Closing), 429, "instance-full"),
+            (ApiError::Store(down.into()), 503, "unavailable"),
+        ] {
+            let text = error.to_string();
+            let problem = Problem::from(error);
+            assert_eq!(
+                (problem.status().as_u16(), problem.code()),
+                (status, code),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The public API and the admin API: routes, state, limits.
+//!
+//! Invariant: who a caller is comes from the token alone, and every query carries the member.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, extract::FromRef, routing::get};
+use service_kit::{
+    auth::Authenticator,
+    health::{self, Health},
+    metrics::{HttpMetrics, Metrics},
+    server::{Limits, api},
+};
+
+use crate::{config::StreamConfig, live::hub::Hub, store::Store};
+
+mod admin;
+pub mod error;
+mod events;
+mod messages;
+mod notifications;
+mod page;
+mod rooms;
+
+/// Largest request body in bytes; a message of the longest allowed body fits several times.
+const BODY_LIMIT: usize = 32 * 1024;
+/// A request that is not answered by then is given up.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What handlers work with.
+#[derive(Debug)]
+pub struct App {
+    pub store: Store,
+    pub hub: Arc<Hub>,
+    pub streams: StreamConfig,
+}
+
+#[derive(Clone)]
+struct AppState {
+    app: Arc<App>,
+    authenticator: Arc<Authenticator>,
+}
+
+impl FromRef<AppState> for Arc<App> {
+    fn from_ref(state: &AppState) -> Self {
+        Arc::clone(&state.app)
+    }
+}
+
+impl FromRef<AppState> for Arc<Authenticator> {
+    fn from_ref(state: &AppState) -> Self {
+        Arc::clone(&state.authenticator)
+    }
+}
+
+/// Everything members reach.
+pub fn public(app: Arc<App>, authenticator: Arc<Authenticator>, metrics: &HttpMetrics) -> Router {
+    let routes = Router::new()
+        .route("/v1/rooms", get(rooms::list).post(rooms::open))
+        .route("/v1/rooms/{room_id}", get(rooms::show))
+        .route(
+            "/v1/rooms/{room_id}/messages",
+            get(messages::page).post(messages::send),
+        )
+        .route("/v1/trade-posts/{trade_post_id}/rooms", get(rooms::of_post))
+        .route("/v1/notifications", get(notifications::list))
+        .route("/v1/events", get(events::stream))
+        .with_state(AppState { app, authenticator });
+    api(
+        routes,
+        metrics,
+        Limits {
+            body: BODY_LIMIT,
+            head: REQUEST_TIMEOUT,
+        },
+    )
+}
+
+/// Everything operators reach: health, metrics, deletions.
+pub fn admin(app: Arc<App>, health: Health, metrics: Metrics, http: &HttpMetrics) -> Router {
+    let routes = Router::new()
+        .route("/admin/v1/deletions", get(admin::deletions))
+        .route(
+            "/admin/v1/deletions/{trade_post_id}",
+            get(admin::deletions_of_post),
+        )
+        .with_state(app)
+        .merge(health::admin_router(health, metrics));
+    api(
+        routes,
+        http,
+        Limits {
+            body: BODY_LIMIT,
+            head: REQUEST_TIMEOUT,
+        },
+    )
+}

@@ -1,0 +1,73 @@
+//! Rooms: one buyer and the seller of one trade post.
+//!
+//! Invariant: a room knows the generation of the post it was opened for (`post_lsn`), so that a
+//! delete closes the rooms of its own generation and never those of a post created again.
+
+use mongodb::bson::{DateTime, oid::ObjectId};
+use serde::{Deserialize, Serialize};
+
+use crate::notification::CloseReason;
+
+/// A room as it is stored in `rooms`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Room {
+    #[serde(rename = "_id")]
+    pub id: ObjectId,
+    pub trade_post_id: i64,
+    /// LSN of the post's projection when the room was opened.
+    pub post_lsn: i64,
+    pub seller_id: i64,
+    pub buyer_id: i64,
+    /// Seller and buyer, for the index by member.
+    pub members: [i64; 2],
+    pub state: RoomState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_by: Option<DeletionId>,
+    /// Sequence of the next message.
+    pub next_seq: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_message: Option<LastMessage>,
+    pub created_at: DateTime,
+    pub last_activity_at: DateTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomState {
+    Open,
+    Closed,
+}
+
+/// Identity of a deletion: the post, and the LSN up to which its rooms go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeletionId {
+    pub post: i64,
+    pub lsn: i64,
+}
+
+/// The newest message, kept on the room for lists.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastMessage {
+    pub seq: i64,
+    pub sender_id: i64,
+    pub body: String,
+    pub sent_at: DateTime,
+}
+
+impl Room {
+    /// The member's counterpart.
+    pub fn other(&self, member: i64) -> i64 {
+        if member == self.seller_id {
+            self.buyer_id
+        } else {
+            self.seller_id
+        }
+    }
+}
+
+/// Why a room is not there for a member who was in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    pub trade_post_id: i64,
+    pub reason: CloseReason,
+}

@@ -1,0 +1,219 @@
+//! What is kept in MongoDB: one file per collection, and the indexes they rely on.
+//!
+//! Invariant: writes are acknowledged by a majority before anything is built on them, and each
+//! change of more than one document that must not be seen in part is one transaction.
+
+use std::time::Duration;
+
+use mongodb::{
+    Client, ClientSession, Collection, Database, IndexModel,
+    bson::{DateTime, Document, doc},
+    error::{
+        Error, ErrorKind, Result, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
+        WriteFailure,
+    },
+    options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern},
+};
+
+use service_kit::clock;
+
+use crate::{
+    message::Message,
+    notification::Notification,
+    room::Room,
+    store::{dead_letters::DeadLetter, deletions::Deletion, posts::TradePost},
+};
+
+pub mod dead_letters;
+pub mod deletions;
+pub mod messages;
+pub mod notifications;
+pub mod posts;
+pub mod rooms;
+pub mod writer_schemas;
+
+/// The collections. Cloning shares the client and its pool.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub client: Client,
+    pub db: Database,
+    pub posts: Collection<TradePost>,
+    pub rooms: Collection<Room>,
+    pub messages: Collection<Message>,
+    pub inboxes: Collection<Document>,
+    pub notifications: Collection<Notification>,
+    pub deletions: Collection<Deletion>,
+    pub dead_letters: Collection<DeadLetter>,
+    pub writer_schemas: Collection<Document>,
+}
+
+impl Store {
+    /// Connects lazily: an unreachable server shows at the first operation.
+    ///
+    /// # Errors
+    /// If `uri` is not a MongoDB connection string.
+    pub async fn new(uri: &str, database: &str) -> Result<Self> {
+        let mut options = ClientOptions::parse(uri).await?;
+        options.app_name.get_or_insert_with(|| "chat-service".into());
+        options
+            .server_selection_timeout
+            .get_or_insert(Duration::from_secs(5));
+        options.connect_timeout.get_or_insert(Duration::from_secs(5));
+        options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).build());
+        options.read_concern = Some(ReadConcern::majority());
+        let client = Client::with_options(options)?;
+        let db = client.database(database);
+        Ok(Self {
+            posts: db.collection("trade_posts"),
+            rooms: db.collection("rooms"),
+            messages: db.collection("messages"),
+            inboxes: db.collection("inboxes"),
+            notifications: db.collection("notifications"),
+            deletions: db.collection("deletions"),
+            dead_letters: db.collection("dead_letters"),
+            writer_schemas: db.collection("writer_schemas"),
+            client,
+            db,
+        })
+    }
+
+    /// Whether the server answers.
+    pub async fn ping(&self) -> Result<()> {
+        self.db.run_command(doc! { "ping": 1 }).await.map(drop)
+    }
+
+    /// Creates the collections' indexes where they are missing.
+    pub async fn create_indexes(&self, fence_ttl: Duration, notification_ttl: Duration) -> Result<()> {
+        let unique = || IndexOptions::builder().unique(true).build();
+        let expiring = |ttl: Duration| IndexOptions::builder().expire_after(ttl).build();
+        let index =
+            |keys: Document, options: IndexOptions| IndexModel::builder().keys(keys).options(options).build();
+        let plain = |keys: Document| IndexModel::builder().keys(keys).build();
+        // Only fences have `deleted_at`.
+        self.posts
+            .create_index(index(doc! { "deleted_at": 1 }, expiring(fence_ttl)))
+            .await?;
+        let open = IndexOptions::builder()
+            .unique(true)
+            .partial_filter_expression(doc! { "state": "open" })
+            .build();
+        self.rooms
+            .create_indexes([
+                index(doc! { "trade_post_id": 1, "buyer_id": 1 }, open),
+                plain(doc! { "trade_post_id": 1, "state": 1 }),
+                plain(doc! { "members": 1, "last_activity_at": -1, "_id": -1 }),
+            ])
+            .await?;
+        self.messages
+            .create_indexes([
+                index(doc! { "room_id": 1, "seq": 1 }, unique()),
+                index(
+                    doc! { "room_id": 1, "sender_id": 1, "client_message_id": 1 },
+                    unique(),
+                ),
+            ])
+            .await?;
+        self.notifications
+            .create_indexes([
+                index(doc! { "member_id": 1, "seq": 1 }, unique()),
+                plain(doc! { "member_id": 1, "room_id": 1, "kind": 1 }),
+                index(doc! { "created_at": 1 }, expiring(notification_ttl)),
+            ])
+            .await?;
+        self.deletions
+            .create_index(plain(doc! { "state": 1, "erase_at": 1 }))
+            .await?;
+        self.deletions
+            .create_index(plain(doc! { "lease.owner": 1 }))
+            .await?;
+        self.dead_letters
+            .create_index(index(doc! { "topic": 1, "partition": 1, "offset": 1 }, unique()))
+            .await?;
+        Ok(())
+    }
+
+    /// A session for a transaction.
+    pub async fn transaction(&self) -> Result<Transaction> {
+        Ok(Transaction {
+            session: self.client.start_session().await?,
+            attempts: 0,
+        })
+    }
+}
+
+/// A transaction that is repeated while it meets write conflicts:
+///
+/// ```ignore
+/// let mut transaction = store.transaction().await?;
+/// let done = loop {
+///     transaction.begin().await?;
+///     let body = store.body_in(&mut transaction.session).await;
+///     if let Some(done) = transaction.end(body).await? {
+///         break done;
+///     }
+/// };
+/// ```
+///
+/// The body must pass on every error of the driver, and be safe to repeat even after it was
+/// committed: a lost connection can leave that unknown.
+#[derive(Debug)]
+pub struct Transaction {
+    pub session: ClientSession,
+    attempts: u32,
+}
+
+impl Transaction {
+    pub async fn begin(&mut self) -> Result<()> {
+        self.session.start_transaction().await
+    }
+
+    /// Commits what the body did, or undoes it. `None` says that the body is to be repeated.
+    pub async fn end<R>(&mut self, body: Result<R>) -> Result<Option<R>> {
+        let outcome = match body {
+            Ok(value) => self.session.commit_transaction().await.map(|()| value),
+            Err(error) => Err(error),
+        };
+        let error = match outcome {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) => error,
+        };
+        // Ends it on the server; an error here says no more than the first one.
+        let _ = self.session.abort_transaction().await;
+        let passing = error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+            || error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT);
+        if !passing || self.attempts == MAX_CONFLICTS {
+            return Err(error);
+        }
+        self.attempts += 1;
+        let ceiling = 1 << self.attempts.min(6);
+        tokio::time::sleep(Duration::from_millis(rand::random_range(0..ceiling))).await;
+        Ok(None)
+    }
+}
+
+/// The time as MongoDB keeps it.
+pub fn now() -> DateTime {
+    DateTime::from_millis(clock::now().timestamp_millis())
+}
+
+/// After so many repeats a transaction's conflict is the caller's to deal with.
+const MAX_CONFLICTS: u32 = 20;
+
+/// Whether `error` says that a unique index already has the key.
+pub fn is_duplicate_key(error: &Error) -> bool {
+    const DUPLICATE_KEY: i32 = 11_000;
+    match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == DUPLICATE_KEY,
+        ErrorKind::Command(error) => error.code == DUPLICATE_KEY,
+        ErrorKind::InsertMany(error) => error
+            .write_errors
+            .iter()
+            .flatten()
+            .any(|error| error.code == DUPLICATE_KEY),
+        ErrorKind::BulkWrite(error) => error
+            .write_errors
+            .values()
+            .any(|error| error.code == DUPLICATE_KEY),
+        _ => false,
+    }
+}

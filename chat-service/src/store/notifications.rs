@@ -1,0 +1,175 @@
+//! `inboxes` and `notifications`: what members are told, in an order of their own.
+//!
+//! Invariant: a member's sequence is raised in the same transaction as the notifications it
+//! numbers are written. It has no gaps, and a reader who has seen `n` has missed nothing below.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::TryStreamExt;
+use mongodb::{
+    ClientSession,
+    bson::{DateTime, Document, doc, oid::ObjectId},
+    error::Result,
+    options::{UpdateOneModel, WriteModel},
+};
+
+use super::Store;
+use crate::{
+    message::Message,
+    notification::{Frame, Kind, Notification},
+};
+
+/// A notification that has no place in its member's sequence yet.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub member_id: i64,
+    pub kind: Kind,
+    pub room_id: ObjectId,
+    pub trade_post_id: i64,
+}
+
+impl Store {
+    /// Numbers and writes `drafts` inside the transaction: three round trips, however many.
+    pub async fn notify(&self, drafts: Vec<Draft>, now: DateTime, session: &mut ClientSession) -> Result<()> {
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
+        for draft in &drafts {
+            *counts.entry(draft.member_id).or_default() += 1;
+        }
+        // In the order of the members, so that two transactions do not wait for each other in a ring.
+        let updates = counts.iter().map(|(member, count)| {
+            let next = doc! { "$add": [{ "$ifNull": ["$next_seq", 1_i64] }, *count] };
+            WriteModel::from(
+                UpdateOneModel::builder()
+                    .namespace(self.inboxes.namespace())
+                    .filter(doc! { "_id": *member })
+                    .update(vec![doc! { "$set": { "next_seq": next } }])
+                    .upsert(true)
+                    .build(),
+            )
+        });
+        self.client.bulk_write(updates).session(&mut *session).await?;
+        let members: Vec<i64> = counts.keys().copied().collect();
+        let mut inboxes = self
+            .inboxes
+            .find(doc! { "_id": { "$in": members } })
+            .session(&mut *session)
+            .await?;
+        let mut next: HashMap<i64, i64> = HashMap::with_capacity(counts.len());
+        while let Some(inbox) = inboxes.next(&mut *session).await.transpose()? {
+            let (member, raised) = (read_i64(&inbox, "_id")?, read_i64(&inbox, "next_seq")?);
+            next.insert(member, raised - counts.get(&member).copied().unwrap_or_default());
+        }
+        let notifications = drafts.into_iter().map(|draft| {
+            let Draft {
+                member_id,
+                kind,
+                room_id,
+                trade_post_id,
+            } = draft;
+            let next = next.entry(member_id).or_insert(1);
+            let seq = *next;
+            *next += 1;
+            Notification {
+                member_id,
+                seq,
+                kind,
+                room_id,
+                trade_post_id,
+                created_at: now,
+            }
+        });
+        let notifications: Vec<Notification> = notifications.collect();
+        self.notifications
+            .insert_many(notifications)
+            .session(session)
+            .await
+            .map(drop)
+    }
+
+    /// The last sequence that `member` was given; 0 before the first.
+    pub async fn last_seq(&self, member: i64) -> Result<i64> {
+        match self.inboxes.find_one(doc! { "_id": member }).await? {
+            Some(inbox) => Ok(read_i64(&inbox, "next_seq")? - 1),
+            None => Ok(0),
+        }
+    }
+
+    /// The member's notifications behind `seq`, oldest first.
+    pub async fn notifications_after(&self, member: i64, seq: i64, limit: i64) -> Result<Vec<Notification>> {
+        self.notifications
+            .find(doc! { "member_id": member, "seq": { "$gt": seq } })
+            .sort(doc! { "seq": 1 })
+            .limit(limit)
+            .await?
+            .try_collect()
+            .await
+    }
+
+    /// The member's notifications below `before`, newest first.
+    pub async fn notifications_before(
+        &self,
+        member: i64,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<Notification>> {
+        let below = before.unwrap_or(i64::MAX);
+        self.notifications
+            .find(doc! { "member_id": member, "seq": { "$lt": below } })
+            .sort(doc! { "seq": -1 })
+            .limit(limit)
+            .await?
+            .try_collect()
+            .await
+    }
+
+    /// The messages that `notifications` are about and that are not erased, by room and sequence.
+    pub async fn messages_of(
+        &self,
+        notifications: &[Notification],
+    ) -> Result<HashMap<(ObjectId, i64), Message>> {
+        let wanted: Vec<Document> = notifications
+            .iter()
+            .filter_map(|notification| match notification.kind {
+                Kind::Message { message_seq } => {
+                    Some(doc! { "room_id": notification.room_id, "seq": message_seq })
+                }
+                Kind::RoomCreated | Kind::RoomClosed { .. } => None,
+            })
+            .collect();
+        if wanted.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.messages
+            .find(doc! { "$or": wanted })
+            .await?
+            .map_ok(|message| ((message.room_id, message.seq), message))
+            .try_collect()
+            .await
+    }
+
+    /// `notifications` as stream events.
+    pub async fn frames(&self, notifications: &[Notification]) -> Result<Vec<Frame>> {
+        let messages = self.messages_of(notifications).await?;
+        Ok(notifications
+            .iter()
+            .map(|notification| notification.frame(notification.message_in(&messages)))
+            .collect())
+    }
+}
+
+impl Notification {
+    /// The message this is about, if it is about one that is not erased.
+    pub fn message_in<'a>(&self, messages: &'a HashMap<(ObjectId, i64), Message>) -> Option<&'a Message> {
+        match self.kind {
+            Kind::Message { message_seq } => messages.get(&(self.room_id, message_seq)),
+            Kind::RoomCreated | Kind::RoomClosed { .. } => None,
+        }
+    }
+}
+
+fn read_i64(document: &Document, field: &str) -> Result<i64> {
+    document.get_i64(field).map_err(mongodb::error::Error::custom)
+}
