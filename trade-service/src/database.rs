@@ -1,0 +1,185 @@
+//! The way to PostgreSQL: connecting, waiting for it, migrating, and what its errors mean.
+//!
+//! Invariant: a failure that may pass by itself is [`DatabaseError::Unavailable`] and is waited for at
+//! start; any other ends the start with a sentence that says what to do.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use secrecy::{ExposeSecret, SecretString};
+use service_kit::health::Dependency;
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How long a request waits for a connection before it is answered 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// No statement of a request may run longer; migrations may.
+const STATEMENT_TIMEOUT: &str = "5s";
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DatabaseError {
+    #[error("DATABASE_URL is not a PostgreSQL URL; expected postgres://user:password@host:port/database")]
+    Url(#[source] sqlx::Error),
+    #[error("PostgreSQL does not answer")]
+    Unavailable(#[source] sqlx::Error),
+    #[error("PostgreSQL refuses the connection; check user, password and database name in DATABASE_URL")]
+    Refused(#[source] sqlx::Error),
+    #[error(
+        "the database cannot be migrated; its user must own it, and its schema must not be newer than this build"
+    )]
+    Migrate(#[source] MigrateError),
+}
+
+/// Connects and migrates, waiting with back-off for as long as PostgreSQL does not answer.
+pub(crate) async fn open(
+    url: &SecretString,
+    max_connections: u32,
+    postgresql: &Dependency,
+) -> Result<PgPool, DatabaseError> {
+    let options = PgConnectOptions::from_str(url.expose_secret()).map_err(DatabaseError::Url)?;
+    let options = options.application_name("trade-service");
+    let back_off = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times();
+    (async || migrate(&options).await)
+        .retry(back_off)
+        .when(|error| matches!(error, DatabaseError::Unavailable(_)))
+        .notify(|error, delay| {
+            postgresql.down(error.to_string());
+            info!(error = %Chain(error), "waiting for PostgreSQL, next attempt in {delay:.1?}");
+        })
+        .await?;
+    postgresql.up();
+    Ok(PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(options.options([("statement_timeout", STATEMENT_TIMEOUT)])))
+}
+
+/// On a connection of its own, because building an index may take longer than a request may.
+async fn migrate(options: &PgConnectOptions) -> Result<(), DatabaseError> {
+    let mut connection = options.connect().await.map_err(connect_error)?;
+    // Holds an advisory lock meanwhile, so that several instances can start at once.
+    sqlx::migrate!()
+        .run(&mut connection)
+        .await
+        .map_err(migrate_error)?;
+    check_search(&mut connection).await.map_err(connect_error)?;
+    connection.close().await.map_err(connect_error)
+}
+
+/// `pg_trgm` sees letters through the database's `LC_CTYPE`. Under `C` only ASCII letters are letters: a
+/// search for Korean text still finds everything, but reads the whole table.
+async fn check_search(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let indexed: bool = sqlx::query_scalar("SELECT show_trgm('가나다') <> '{}'")
+        .fetch_one(connection)
+        .await?;
+    if !indexed {
+        warn!(
+            "the search index ignores Korean letters, so searches are slow: the database has LC_CTYPE C; \
+             create it with LC_CTYPE 'C.UTF-8' or another UTF-8 locale"
+        );
+    }
+    Ok(())
+}
+
+fn connect_error(error: sqlx::Error) -> DatabaseError {
+    // The server's own sentence for these says more than ours: it names user and database.
+    if is_unavailable(&error) && !is_refusal(&error) {
+        DatabaseError::Unavailable(error)
+    } else {
+        DatabaseError::Refused(error)
+    }
+}
+
+fn migrate_error(error: MigrateError) -> DatabaseError {
+    match error {
+        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) if is_unavailable(&e) => {
+            connect_error(e)
+        }
+        error => DatabaseError::Migrate(error),
+    }
+}
+
+/// Whether the same statement may succeed later without anybody changing it.
+pub(crate) fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| is_unavailable_state(&code)),
+        _ => false,
+    }
+}
+
+/// By SQLSTATE, see appendix A of PostgreSQL's manual.
+fn is_unavailable_state(code: &str) -> bool {
+    let class = code.get(..2).unwrap_or_default();
+    // Connection lost; refused; out of resources; stopped by an operator or a timeout.
+    matches!(class, "08" | "28" | "53" | "57")
+        // No such database, serialization failure, deadlock, lock not available, read-only: a failover.
+        || matches!(code, "3D000" | "40001" | "40P01" | "55P03" | "25006")
+}
+
+/// The server answered, and would answer the same until someone changes its or our configuration.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Database(e) => e
+            .code()
+            .is_some_and(|code| code.starts_with("28") || code == "3D000"),
+        _ => false,
+    }
+}
+
+/// Feeds readiness until `shutdown`.
+pub(crate) async fn watch(
+    pool: PgPool,
+    postgresql: Dependency,
+    shutdown: CancellationToken,
+) -> Result<(), sqlx::Error> {
+    while !shutdown.is_cancelled() {
+        let next = Instant::now() + PING_INTERVAL;
+        match shutdown
+            .run_until_cancelled(sqlx::query("SELECT 1").execute(&pool))
+            .await
+        {
+            Some(Ok(_)) => postgresql.up(),
+            Some(Err(e)) => postgresql.down(Chain(&e).to_string()),
+            None => break,
+        }
+        shutdown.run_until_cancelled(sleep_until(next)).await;
+    }
+    Ok(())
+}
+
+/// An error with its sources on one line.
+struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut next = Some(self.0);
+        let mut shown = String::new();
+        while let Some(error) = next {
+            let text = error.to_string();
+            // sqlx repeats its source in its own text.
+            if !shown.contains(&text) {
+                let separator = if shown.is_empty() { "" } else { ": " };
+                shown = format!("{shown}{separator}{text}");
+            }
+            next = error.source();
+        }
+        f.write_str(&shown)
+    }
+}

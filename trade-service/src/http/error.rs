@@ -1,0 +1,81 @@
+//! How each failure is answered: one exhaustive match, and the place where failures are logged.
+//!
+//! Invariant: nothing that PostgreSQL said reaches a client.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use service_kit::problem::Problem;
+use tracing::{error, warn};
+
+use crate::post::Violation;
+use crate::store::StoreError;
+
+/// PostgreSQL restarts and fails over within seconds.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+impl From<StoreError> for Problem {
+    fn from(failure: StoreError) -> Self {
+        match failure {
+            StoreError::NotFound => Problem::not_found("trade post"),
+            StoreError::NotTheSeller => {
+                Problem::new(StatusCode::FORBIDDEN, "not-the-seller", "Not the seller")
+                    .detail("Only the seller of a trade post may change or delete it.")
+            }
+            StoreError::VersionMismatch => Problem::new(
+                StatusCode::PRECONDITION_FAILED,
+                "version-mismatch",
+                "Version mismatch",
+            )
+            .detail(
+                "The trade post is not of the version that If-Match names. Read it again and repeat \
+                     the change with its current ETag.",
+            ),
+            StoreError::Unavailable(source) => {
+                warn!(error = %source, "a request is answered 503 because PostgreSQL does not answer");
+                Problem::unavailable(RETRY_AFTER)
+            }
+            StoreError::Failed(source) => {
+                error!(error = %source, "a request is answered 500 because PostgreSQL refused its statement");
+                Problem::internal()
+            }
+        }
+    }
+}
+
+/// `Ok` if nothing was violated.
+pub(crate) fn checked(violations: Vec<Violation>) -> Result<(), Problem> {
+    if violations.is_empty() {
+        return Ok(());
+    }
+    let problem = Problem::invalid_input();
+    Err(violations
+        .into_iter()
+        .fold(problem, |problem, v| problem.field(v.field, v.message)))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+
+    use super::*;
+
+    #[test]
+    fn every_failure_has_its_status_and_code() {
+        let pool = || sqlx::Error::PoolTimedOut;
+        for (failure, status, code) in [
+            (StoreError::NotFound, 404, "not-found"),
+            (StoreError::NotTheSeller, 403, "not-the-seller"),
+            (StoreError::VersionMismatch, 412, "version-mismatch"),
+            (StoreError::Unavailable(pool()), 503, "unavailable"),
+            (StoreError::Failed(pool()), 500, "internal"),
+        ] {
+            let problem = Problem::from(failure);
+            assert_eq!((problem.status().as_u16(), problem.code()), (status, code));
+            assert_eq!(
+                problem.into_response().headers().contains_key("retry-after"),
+                status == 503
+            );
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! What a trade post is, and what a member may write into one.
+//!
+//! No I/O. Invariant: what [`NewPost::violations`] and [`Changes::violations`] let pass, the table's
+//! own constraints accept.
+
+use chrono::{DateTime, Utc};
+use http::Uri;
+use serde::{Deserialize, Deserializer, Serialize};
+
+const TITLE_MAX: usize = 100;
+const BODY_MAX: usize = 10_000;
+const CATEGORY_MAX: usize = 50;
+const IMAGES_MAX: usize = 10;
+const IMAGE_URL_MAX: usize = 500;
+/// In won.
+pub const PRICE_MAX: i64 = 10_000_000_000;
+
+/// A trade post as everybody may see it.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct Post {
+    pub id: i64,
+    pub seller_id: i64,
+    pub buyer_id: Option<i64>,
+    pub title: String,
+    pub body: String,
+    pub price: i64,
+    pub category: String,
+    pub status: Status,
+    pub image_urls: Vec<String>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    /// Differs after every write of the row, whoever wrote it; sent as `ETag`.
+    #[serde(skip)]
+    pub version: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum Status {
+    OnSale,
+    Reserved,
+    Sold,
+}
+
+/// What a seller writes; everything else about a new post the service decides.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPost {
+    pub title: String,
+    pub body: String,
+    pub price: i64,
+    pub category: String,
+    #[serde(default)]
+    pub image_urls: Vec<String>,
+}
+
+/// The fields to change, in the manner of a JSON merge patch. No field of a post can be removed, so
+/// `null` is refused.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    #[serde(default, deserialize_with = "present")]
+    pub title: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    pub body: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    pub price: Option<i64>,
+    #[serde(default, deserialize_with = "present")]
+    pub category: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    pub status: Option<Status>,
+    #[serde(default, deserialize_with = "present")]
+    pub image_urls: Option<Vec<String>>,
+}
+
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A field that breaks a rule: which, what the limit is and what came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub field: String,
+    pub message: String,
+}
+
+impl NewPost {
+    /// Empty if the post may be stored.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        title(&mut found, &self.title);
+        body(&mut found, &self.body);
+        price(&mut found, "price", self.price);
+        category(&mut found, &self.category);
+        image_urls(&mut found, &self.image_urls);
+        found
+    }
+}
+
+impl Changes {
+    /// Empty if the changes may be stored.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        if let Some(value) = &self.title {
+            title(&mut found, value);
+        }
+        if let Some(value) = &self.body {
+            body(&mut found, value);
+        }
+        if let Some(value) = self.price {
+            price(&mut found, "price", value);
+        }
+        if let Some(value) = &self.category {
+            category(&mut found, value);
+        }
+        if let Some(value) = &self.image_urls {
+            image_urls(&mut found, value);
+        }
+        if *self == Self::default() {
+            add(&mut found, "body", "must have at least one field to change");
+        }
+        found
+    }
+}
+
+fn title(found: &mut Vec<Violation>, value: &str) {
+    text(found, "title", value, 1, TITLE_MAX);
+    if !value.is_empty() && value.trim().is_empty() {
+        add(found, "title", "must not be blank");
+    }
+}
+
+fn body(found: &mut Vec<Violation>, value: &str) {
+    text(found, "body", value, 0, BODY_MAX);
+}
+
+/// Also the rule for the list's filter of that name.
+pub fn category(found: &mut Vec<Violation>, value: &str) {
+    text(found, "category", value, 1, CATEGORY_MAX);
+}
+
+/// Also the rule for the bounds of the list's price filter.
+pub fn price(found: &mut Vec<Violation>, field: &str, value: i64) {
+    if !(0..=PRICE_MAX).contains(&value) {
+        add(found, field, format!("must be 0 to {PRICE_MAX}, got {value}"));
+    }
+}
+
+fn image_urls(found: &mut Vec<Violation>, urls: &[String]) {
+    if urls.len() > IMAGES_MAX {
+        add(
+            found,
+            "image_urls",
+            format!("must have at most {IMAGES_MAX} entries, got {}", urls.len()),
+        );
+        return;
+    }
+    for (index, url) in urls.iter().enumerate() {
+        let field = format!("image_urls[{index}]");
+        let before = found.len();
+        text(found, &field, url, 1, IMAGE_URL_MAX);
+        if found.len() == before && !is_https(url) {
+            add(found, field, "must be an absolute https URL");
+        }
+    }
+}
+
+fn is_https(url: &str) -> bool {
+    url.parse::<Uri>()
+        .is_ok_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some_and(|h| !h.is_empty()))
+}
+
+/// Counts characters as PostgreSQL's `char_length` does. PostgreSQL cannot store NUL.
+pub fn text(found: &mut Vec<Violation>, field: &str, value: &str, min: usize, max: usize) {
+    let length = value.chars().count();
+    if !(min..=max).contains(&length) {
+        let limit = if min == 0 {
+            format!("at most {max}")
+        } else {
+            format!("{min} to {max}")
+        };
+        add(
+            found,
+            field,
+            format!("must have {limit} characters, got {length}"),
+        );
+    }
+    if value.contains('\0') {
+        add(found, field, "must not contain the character U+0000");
+    }
+}
+
+pub fn add(found: &mut Vec<Violation>, field: impl Into<String>, message: impl Into<String>) {
+    found.push(Violation {
+        field: field.into(),
+        message: message.into(),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn post() -> NewPost {
+        NewPost {
+            title: "책상 팝니다".to_owned(),
+            body: String::new(),
+            price: 30_000,
+            category: "가구".to_owned(),
+            image_urls: vec!["https://images.example/1.jpg".to_owned()],
+        }
+    }
+
+    fn only(found: &[Violation]) -> (&str, &str) {
+        assert_eq!(found.len(), 1, "{found:?}");
+        (&found[0].field, &found[0].message)
+    }
+
+    #[test]
+    fn every_limit_says_the_field_the_limit_and_what_came() {
+        assert_eq!(post().violations(), []);
+        let broken = |change: &dyn Fn(&mut NewPost)| {
+            let mut post = post();
+            change(&mut post);
+            post.violations()
+        };
+        for (found, field, message) in [
+            (
+                broken(&|p| p.title.clear()),
+                "title",
+                "must have 1 to 100 characters, got 0",
+            ),
+            (
+                broken(&|p| p.title = "가".repeat(101)),
+                "title",
+                "must have 1 to 100 characters, got 101",
+            ),
+            (
+                broken(&|p| p.title = " \t".to_owned()),
+                "title",
+                "must not be blank",
+            ),
+            (
+                broken(&|p| p.title.push('\0')),
+                "title",
+                "must not contain the character U+0000",
+            ),
+            (
+                broken(&|p| p.body = "가".repeat(10_001)),
+                "body",
+                "must have at most 10000 characters, got 10001",
+            ),
+            (
+                broken(&|p| p.body.push('\0')),
+                "body",
+                "must not contain the character U+0000",
+            ),
+            (
+                broken(&|p| p.price = -1),
+                "price",
+                "must be 0 to 10000000000, got -1",
+            ),
+            (
+                broken(&|p| p.price = PRICE_MAX + 1),
+                "price",
+                "must be 0 to 10000000000, got 10000000001",
+            ),
+            (
+                broken(&|p| p.category.clear()),
+                "category",
+                "must have 1 to 50 characters, got 0",
+            ),
+            (
+                broken(&|p| p.image_urls = vec!["https://x.example/".to_owned(); 11]),
+                "image_urls",
+                "must have at most 10 entries, got 11",
+            ),
+            (
+                broken(&|p| p.image_urls.push("http://x.example/".to_owned())),
+                "image_urls[1]",
+                "must be an absolute https URL",
+            ),
+            (
+                broken(&|p| p.image_urls[0] = format!("https://x.example/{}", "a".repeat(500))),
+                "image_urls[0]",
+                "must have 1 to 500 characters, got 518",
+            ),
+        ] {
+            assert_eq!(only(&found), (field, message));
+        }
+        let all = NewPost {
+            title: String::new(),
+            price: -1,
+            category: String::new(),
+            ..post()
+        };
+        assert_eq!(all.violations().len(), 3, "every violation is told at once");
+    }
+
+    #[test]
+    fn only_absolute_https_urls_are_image_urls() {
+        for url in [
+            "https://x.example",
+            "https://x.example:8443/a/b.jpg?w=1",
+            "https://127.0.0.1/%EA%B0%80.png",
+        ] {
+            assert!(is_https(url), "{url}");
+        }
+        for url in [
+            "",
+            "x.example/a",
+            "/a",
+            "https://",
+            "https:///a",
+            "javascript:alert(1)",
+            "https://x y",
+            "ftp://x/a",
+        ] {
+            assert!(!is_https(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_change_needs_a_field_and_takes_no_null() {
+        let parse = serde_json::from_str::<Changes>;
+        assert_eq!(
+            only(&parse("{}").unwrap().violations()),
+            ("body", "must have at least one field to change")
+        );
+        assert_eq!(parse(r#"{"status": "sold"}"#).unwrap().violations(), []);
+        assert_eq!(only(&parse(r#"{"price": -5}"#).unwrap().violations()).0, "price");
+        for wrong in [
+            r#"{"title": null}"#,
+            r#"{"status": "gone"}"#,
+            r#"{"seller_id": 1}"#,
+            r#"{"price": 1.5}"#,
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_refused_exactly_outside_of_its_limits(value in ".{0,120}", min in 0..3_usize) {
+            let mut found = Vec::new();
+            text(&mut found, "field", &value, min, 100);
+            let length = value.chars().count();
+            let fine = length >= min && length <= 100 && !value.contains('\0');
+            prop_assert_eq!(found.is_empty(), fine);
+        }
+
+        #[test]
+        fn a_change_follows_the_same_rules_as_a_new_post(
+            title in ".{0,105}", price in -2..3_i64, category in ".{0,55}", url in "(https://[a-z]{1,5}\\.example/.{0,8})?",
+        ) {
+            let changes = Changes {
+                title: Some(title.clone()), price: Some(price), category: Some(category.clone()),
+                image_urls: Some(vec![url.clone()]), ..Changes::default()
+            };
+            let new = NewPost { title, price, category, image_urls: vec![url], ..post() };
+            prop_assert_eq!(new.violations(), changes.violations());
+        }
+    }
+}
