@@ -1,8 +1,8 @@
 //! The real servers of the marketplace as plain processes, without containers: fetched or built once,
 //! started on free ports of the loopback address, and gone when the process that started them ends.
 //!
-//! Tests use [`testing`]; people use the command `local-stack`. Nothing here knows what trade posts or
-//! chats are.
+//! Tests use [`testing`]; people use the command `local-stack`. Only the client and the demo know what
+//! trade posts and chats are.
 //!
 //! Without the feature `full` there is PostgreSQL only, and no MongoDB driver in the dependency tree.
 
@@ -17,8 +17,16 @@
 mod account;
 pub mod artifacts;
 mod cargo_env;
+#[cfg(feature = "full")]
+pub mod client;
+#[cfg(feature = "full")]
+pub mod connect;
 pub mod environment;
 mod folder;
+#[cfg(feature = "full")]
+mod jvm;
+#[cfg(feature = "full")]
+pub mod kafka;
 #[cfg(feature = "full")]
 pub mod mongo;
 mod ports;
@@ -26,9 +34,16 @@ pub mod postgres;
 mod prerequisites;
 mod process;
 pub mod progress;
+#[cfg(feature = "full")]
+pub mod registry;
 pub mod server;
+#[cfg(feature = "full")]
+mod stack;
 pub mod testing;
 pub mod tokens;
+
+#[cfg(feature = "full")]
+pub use stack::{DATABASE, Stack, StackOptions};
 
 /// A short name for content: the first 16 hexadecimal digits of its SHA-256.
 fn digest(content: &[u8]) -> String {
