@@ -43,6 +43,12 @@ impl Environment {
         Self::try_parse_from(std::iter::empty::<OsString>()).context("the environment could not be read")
     }
 
+    /// The same with another MongoDB, or with none.
+    #[cfg(feature = "full")]
+    pub(crate) fn with_mongodb(self, mongodb_uri: Option<String>) -> Self {
+        Self { mongodb_uri, ..self }
+    }
+
     /// Where fetched and built servers are kept between runs.
     pub fn cache_folder(&self) -> Result<PathBuf> {
         let base = match &self.xdg_cache_home {

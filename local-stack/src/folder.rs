@@ -73,6 +73,10 @@ impl Folder {
         Ok(folder)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Every folder that belongs to this one.
     fn parts(&self) -> impl Iterator<Item = &Path> {
         [Some(self.path.as_path()), self.public.as_deref()]
@@ -129,6 +133,28 @@ impl Folder {
     pub(crate) fn check_space(&self) -> Result<()> {
         self.parts()
             .try_for_each(|part| check_space(part, DISK_NEEDED, "the servers' data"))
+    }
+
+    /// Removes everything but the lock, which others may be waiting to see.
+    pub(crate) fn clear(&self) -> Result<()> {
+        for part in self.parts() {
+            for entry in part
+                .read_dir()
+                .with_context(|| format!("{} could not be read", part.display()))?
+            {
+                let entry = entry?;
+                let path = entry.path();
+                let removed = if entry.file_type()?.is_dir() {
+                    fs::remove_dir_all(&path)
+                } else if entry.file_name() == "lock" {
+                    Ok(())
+                } else {
+                    fs::remove_file(&path)
+                };
+                removed.with_context(|| format!("{} could not be removed", path.display()))?;
+            }
+        }
+        Ok(())
     }
 }
 

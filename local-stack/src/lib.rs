@@ -19,8 +19,14 @@ pub mod artifacts;
 mod cargo_env;
 #[cfg(feature = "full")]
 pub mod client;
+#[cfg(feature = "full")]
+pub mod connect;
 pub mod environment;
 mod folder;
+#[cfg(feature = "full")]
+mod jvm;
+#[cfg(feature = "full")]
+pub mod kafka;
 #[cfg(feature = "full")]
 pub mod mongo;
 mod ports;
@@ -28,9 +34,16 @@ pub mod postgres;
 mod prerequisites;
 mod process;
 pub mod progress;
+#[cfg(feature = "full")]
+pub mod registry;
 pub mod server;
+#[cfg(feature = "full")]
+mod stack;
 pub mod testing;
 pub mod tokens;
+
+#[cfg(feature = "full")]
+pub use stack::{DATABASE, Stack, StackOptions};
 
 /// A short name for content: the first 16 hexadecimal digits of its SHA-256.
 fn digest(content: &[u8]) -> String {

@@ -9,7 +9,6 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::Pg
 use crate::{
     account::Account,
     folder::Folder,
-    ports,
     process::{Ending, Launch},
     server::{Server, probe},
 };
@@ -27,7 +26,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    pub(crate) async fn start(folder: &Folder, programs: &Path) -> Result<Self> {
+    pub(crate) async fn start(folder: &Folder, programs: &Path, port: u16) -> Result<Self> {
         let account = Account::instead_of_root();
         let data = folder.data_of("postgres", account)?;
         let log = folder.log("postgres")?;
@@ -66,7 +65,6 @@ impl Postgres {
         // refuse to start. No PostgreSQL of this folder can be alive: we hold the folder.
         let _ = std::fs::remove_file(cluster.join("postmaster.pid"));
 
-        let port = ports::free()?;
         let settings = [
             "listen_addresses=127.0.0.1".to_owned(),
             format!("port={port}"),

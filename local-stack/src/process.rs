@@ -11,7 +11,7 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -133,7 +133,12 @@ impl Launch {
         let pid = line.trim().parse().ok().and_then(Pid::from_raw);
         let pid =
             pid.with_context(|| format!("{} could not be started; see {}", self.name, self.log.display()))?;
-        Ok(Process { guard, pid })
+        let pipe = guard.stdin.take();
+        Ok(Process {
+            guard,
+            _pipe: pipe,
+            pid,
+        })
     }
 
     fn wait_for_earlier_one(&self, log: &File) -> Result<()> {
@@ -201,8 +206,9 @@ fn signal_name(signal: Signal) -> &'static str {
 /// A running process. Dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// Holds our end of the guard's pipe.
     guard: Child,
+    /// Our end of the guard's pipe. Left in `guard`, waiting would close it, and the guard would act.
+    _pipe: Option<ChildStdin>,
     pid: Pid,
 }
 

@@ -30,6 +30,20 @@ where
     Arc::new(move || Box::pin(ask()))
 }
 
+/// Succeeds once a GET of that address is answered with success.
+#[cfg(feature = "full")]
+pub(crate) fn probe_http(url: String) -> Result<Probe> {
+    // Tests have a runtime each, and a connection dies with the runtime that made it: keep none.
+    let client = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
+    Ok(probe(move || {
+        let request = client.get(&url).send();
+        async move {
+            request.await?.error_for_status()?;
+            Ok(())
+        }
+    }))
+}
+
 pub struct Server {
     launch: Launch,
     ports: Vec<u16>,

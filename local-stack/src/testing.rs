@@ -11,9 +11,14 @@ use std::sync::OnceLock;
 use anyhow::Result;
 use tokio::sync::OnceCell;
 
+use crate::{
+    artifacts, environment::Environment, folder::Folder, ports, postgres::Postgres, progress::Progress,
+};
 #[cfg(feature = "full")]
-use crate::mongo::Mongo;
-use crate::{artifacts, environment::Environment, folder::Folder, postgres::Postgres, progress::Progress};
+use crate::{
+    mongo::Mongo,
+    stack::{Stack, StackOptions},
+};
 
 /// A server, or why there is none: the next test should not wait for the same failure again.
 type Shared<T> = OnceCell<Result<T, String>>;
@@ -24,7 +29,7 @@ pub async fn postgres() -> &'static Postgres {
     Box::pin(shared(&POSTGRES, "PostgreSQL", async {
         let programs =
             blocking(|| artifacts::postgres(&Environment::read()?, &Progress::for_tests())).await?;
-        Postgres::start(folder()?, &programs).await
+        Postgres::start(folder()?, &programs, ports::free()?).await
     }))
     .await
 }
@@ -40,6 +45,22 @@ pub async fn mongo() -> &'static Mongo {
         }
         let program = blocking(move || artifacts::mongo_server(&environment, &Progress::for_tests())).await?;
         Mongo::start(folder()?, &program).await
+    }))
+    .await
+}
+
+/// All servers. Databases, topics and groups of their own keep tests apart.
+#[cfg(feature = "full")]
+pub async fn stack() -> &'static Stack {
+    static STACK: Shared<Stack> = OnceCell::const_new();
+    Box::pin(shared(&STACK, "the servers", async {
+        Box::pin(Stack::start(StackOptions {
+            data_dir: None,
+            fresh: false,
+            mongodb_uri: Environment::read()?.mongodb_uri,
+            progress: Progress::for_tests(),
+        }))
+        .await
     }))
     .await
 }
