@@ -135,14 +135,7 @@ impl Store {
             Step::Rooms(rooms) => doc! { "room_id": { "$in": rooms } },
             Step::Range { room, from, to } => doc! { "room_id": room, "seq": { "$gte": from, "$lt": to } },
         };
-        // Two indexes begin with the room; the planner has tried the wrong one before.
-        let by_seq = mongodb::options::Hint::Keys(doc! { "room_id": 1, "seq": 1 });
-        Ok(self
-            .messages
-            .delete_many(filter)
-            .hint(by_seq)
-            .await?
-            .deleted_count)
+        Ok(self.messages.delete_many(filter).await?.deleted_count)
     }
 
     async fn erase_rooms(&self, rooms: &[Room]) -> Result<()> {
@@ -166,7 +159,7 @@ mod tests {
         Room {
             id: ObjectId::new(),
             trade_post_id: 1,
-            post_lsn: 1,
+            generation: 1,
             seller_id: 1,
             buyer_id: 2,
             members: [1, 2],

@@ -1,6 +1,6 @@
 //! Rooms: one buyer and the seller of one trade post.
 //!
-//! Invariant: a room knows the generation of the post it was opened for (`post_lsn`), so that a
+//! Invariant: a room knows the generation of the post it was opened for (`generation`), so that a
 //! delete closes the rooms of its own generation and never those of a post created again.
 
 use mongodb::bson::{DateTime, oid::ObjectId};
@@ -14,8 +14,8 @@ pub struct Room {
     #[serde(rename = "_id")]
     pub id: ObjectId,
     pub trade_post_id: i64,
-    /// LSN of the post's projection when the room was opened.
-    pub post_lsn: i64,
+    /// The post's generation when the room was opened.
+    pub generation: i64,
     pub seller_id: i64,
     pub buyer_id: i64,
     /// Seller and buyer, for the index by member.

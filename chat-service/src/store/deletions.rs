@@ -110,7 +110,7 @@ impl Store {
         while let Some(room) = open.try_next().await? {
             if by_post
                 .get(&room.trade_post_id)
-                .is_some_and(|closing| room.post_lsn <= closing.id.lsn)
+                .is_some_and(|closing| room.generation <= closing.id.lsn)
             {
                 if ids.len() == ROOMS_PER_TRANSACTION {
                     return Ok((ids, true));

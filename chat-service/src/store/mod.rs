@@ -93,13 +93,13 @@ impl Store {
         self.posts
             .create_index(index(doc! { "deleted_at": 1 }, expiring(fence_ttl)))
             .await?;
-        let open = IndexOptions::builder()
-            .unique(true)
-            .partial_filter_expression(doc! { "state": "open" })
-            .build();
         self.rooms
             .create_indexes([
-                index(doc! { "trade_post_id": 1, "buyer_id": 1 }, open),
+                // A room is closed when its post's generation ends, so this makes open rooms unique.
+                index(
+                    doc! { "trade_post_id": 1, "buyer_id": 1, "generation": 1 },
+                    unique(),
+                ),
                 plain(doc! { "trade_post_id": 1, "state": 1 }),
                 plain(doc! { "members": 1, "last_activity_at": -1, "_id": -1 }),
             ])
@@ -107,8 +107,9 @@ impl Store {
         self.messages
             .create_indexes([
                 index(doc! { "room_id": 1, "seq": 1 }, unique()),
+                // Not beginning with the room: what erases a room's messages has one index to choose.
                 index(
-                    doc! { "room_id": 1, "sender_id": 1, "client_message_id": 1 },
+                    doc! { "sender_id": 1, "room_id": 1, "client_message_id": 1 },
                     unique(),
                 ),
             ])

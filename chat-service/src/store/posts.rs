@@ -33,6 +33,10 @@ pub struct TradePost {
     pub state: PostState,
     /// LSN of the newest change applied.
     pub lsn: i64,
+    /// LSN at which the row that lives now, or lived last, was first seen. An id that is deleted and
+    /// created again begins a new generation.
+    #[serde(default)]
+    pub generation: i64,
     #[serde(default)]
     pub deleted_at: Option<DateTime>,
 }
@@ -119,6 +123,12 @@ fn newest_wins(post: &PostPlan, now: DateTime) -> Vec<Document> {
         return vec![doc! { "$set": last }];
     };
     let newer = doc! { "$gt": [*lsn, { "$ifNull": ["$lsn", -1_i64] }] };
+    // The batch may hold the end of one generation together with the begin of the next.
+    let ended = post.deleted.map_or(-1, |deleted| deleted.lsn);
+    let same_generation = doc! { "$and": [
+        { "$eq": ["$state", "live"] },
+        { "$gt": ["$generation", ended] },
+    ] };
     let set = if let Some(row) = row {
         doc! {
             "seller_id": row.seller_id,
@@ -126,6 +136,7 @@ fn newest_wins(post: &PostPlan, now: DateTime) -> Vec<Document> {
             "status": { "$literal": &row.status },
             "state": "live",
             "lsn": *lsn,
+            "generation": { "$cond": [same_generation, "$generation", *lsn] },
             "deleted_at": "$$REMOVE",
         }
     } else {

@@ -53,7 +53,7 @@ impl Store {
             // Lost the race against the same buyer's other request.
             Err(error) if is_duplicate_key(&error) => {
                 let room = self.open_room_of(trade_post_id, buyer_id).await?;
-                Ok(room.map_or(Opened::PostDeleted, Opened::Existing))
+                room.map(Opened::Existing).ok_or(error)
             }
             outcome => outcome,
         }
@@ -82,7 +82,7 @@ impl Store {
         let room = Room {
             id: ObjectId::new(),
             trade_post_id,
-            post_lsn: post.lsn,
+            generation: post.generation,
             seller_id,
             buyer_id,
             members: [seller_id, buyer_id],

@@ -1,0 +1,260 @@
+//! One chat-service with a database of its own.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use chat_service::{
+    Listeners,
+    cdc::{
+        change_event::{CaptureTimes, Change, ChangeEvent, Position, Post},
+        close::carry_out,
+        plan::plan,
+    },
+    config::Config,
+    run,
+    store::{Store, now},
+};
+use clap::Parser;
+use local_stack::tokens::Signer;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Nothing listens there.
+const REFUSED: &str = "127.0.0.1:9";
+
+pub const SELLER: i64 = 1;
+pub const BUYER: i64 = 2;
+pub const STRANGER: i64 = 3;
+
+pub struct Chat {
+    pub base: String,
+    pub admin: String,
+    pub store: Store,
+    pub http: reqwest::Client,
+    signer: Signer,
+    service: JoinHandle<anyhow::Result<()>>,
+    shutdown: DropGuard,
+    _folder: tempfile::TempDir,
+}
+
+/// An answer: status, headers, body as JSON.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Chat {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub async fn start_with(flags: &[&str]) -> Self {
+        static DATABASES: AtomicU32 = AtomicU32::new(0);
+        let database = format!(
+            "chat_api_{}_{}",
+            std::process::id(),
+            DATABASES.fetch_add(1, Ordering::Relaxed)
+        );
+        let mongo = local_stack::testing::mongo().await;
+        let folder = tempfile::tempdir().unwrap();
+        let signer = Signer::open_or_create(folder.path()).unwrap();
+        let listeners = Listeners {
+            public: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            admin: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        };
+        let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        let (base, admin) = (url(&listeners.public), url(&listeners.admin));
+        let registry = format!("http://{REFUSED}");
+        let jwks = signer.jwks_path().display().to_string();
+        let fixed = [
+            "chat-service",
+            "--mongodb-uri",
+            mongo.uri(),
+            "--mongodb-database",
+            &database,
+            "--kafka-bootstrap-servers",
+            REFUSED,
+            "--schema-registry-url",
+            &registry,
+            "--jwt-jwks",
+            &jwks,
+            "--jwt-issuer",
+            "local-stack",
+            "--jwt-audience",
+            "marketplace",
+        ];
+        let config = Config::try_parse_from(fixed.iter().chain(flags)).unwrap();
+        let store = Store::new(mongo.uri(), &database).await.unwrap();
+        store
+            .create_indexes(config.fence_ttl, config.notification_ttl)
+            .await
+            .unwrap();
+        let shutdown = CancellationToken::new();
+        let service = tokio::spawn(run(config, listeners, shutdown.clone()));
+        Self {
+            base,
+            admin,
+            store,
+            http: reqwest::Client::new(),
+            signer,
+            service,
+            shutdown: shutdown.drop_guard(),
+            _folder: folder,
+        }
+    }
+
+    pub fn token(&self, member: i64) -> String {
+        self.signer.token(member, Duration::from_mins(5)).unwrap()
+    }
+
+    pub async fn call(&self, member: i64, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(self.token(member));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::of(request).await
+    }
+
+    pub async fn get(&self, member: i64, path: &str) -> Answer {
+        self.call(member, Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, member: i64, path: &str, body: Value) -> Answer {
+        self.call(member, Method::POST, path, Some(body)).await
+    }
+
+    pub async fn operator(&self, path: &str) -> Answer {
+        Answer::of(self.http.get(format!("{}{path}", self.admin))).await
+    }
+
+    /// Opens a room of [`BUYER`] and answers its id.
+    pub async fn room(&self, trade_post_id: i64) -> String {
+        self.room_of(trade_post_id, BUYER).await
+    }
+
+    pub async fn room_of(&self, trade_post_id: i64, buyer: i64) -> String {
+        let opened = self
+            .post(buyer, "/v1/rooms", json!({ "trade_post_id": trade_post_id }))
+            .await;
+        assert!(opened.status.is_success(), "{opened:?}");
+        opened.body["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn send(&self, member: i64, room: &str, id: &str, body: &str) -> Answer {
+        let message = json!({ "client_message_id": id, "body": body });
+        self.post(member, &format!("/v1/rooms/{room}/messages"), message)
+            .await
+    }
+
+    /// Carries out captured changes as the consumer does, as one batch. Answers the rooms closed.
+    pub async fn capture(&self, changes: impl IntoIterator<Item = (i64, i64, Change)>) -> usize {
+        let events = changes
+            .into_iter()
+            .map(|(trade_post_id, offset, change)| ChangeEvent {
+                trade_post_id,
+                position: Position { partition: 0, offset },
+                change,
+            });
+        let mut rooms = 0;
+        for plan in plan(events.collect::<Vec<_>>()) {
+            rooms += carry_out(&self.store, &plan, now(), Duration::ZERO)
+                .await
+                .unwrap();
+        }
+        rooms
+    }
+
+    /// A post of [`SELLER`] was put on sale at `lsn`.
+    pub async fn on_sale(&self, trade_post_id: i64, lsn: i64) {
+        self.capture([(trade_post_id, lsn, upsert(lsn))]).await;
+    }
+
+    /// The service ends, and ends well.
+    pub async fn stop(self) {
+        let Self {
+            service, shutdown, ..
+        } = self;
+        drop(shutdown);
+        tokio::time::timeout(Duration::from_secs(10), service)
+            .await
+            .expect("stops")
+            .unwrap()
+            .unwrap();
+    }
+}
+
+impl Answer {
+    pub async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap()
+        };
+        Self {
+            status,
+            headers,
+            body,
+        }
+    }
+
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str) -> &Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(
+            self.body["type"],
+            format!("urn:marketplace:problem:{code}"),
+            "{self:?}"
+        );
+        assert_eq!(self.body["status"], status);
+        &self.body
+    }
+}
+
+pub fn upsert(lsn: i64) -> Change {
+    Change::Upsert {
+        lsn,
+        post: Post {
+            seller_id: SELLER,
+            title: "자전거 팔아요".into(),
+            status: "on_sale".into(),
+        },
+    }
+}
+
+pub fn delete(lsn: i64) -> Change {
+    Change::Delete {
+        lsn,
+        times: CaptureTimes {
+            committed_ms: 1_000,
+            captured_ms: 2_000,
+        },
+    }
+}
+
+/// Waits until `probe` answers something.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "not within 20 s: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

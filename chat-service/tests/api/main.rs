@@ -1,0 +1,13 @@
+//! chat-service against a real MongoDB: the API as members and operators use it, and the effect of
+//! captured changes. Kafka and the registry are not needed here and are at addresses that refuse;
+//! the way through them is in the end-to-end tests.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod chat;
+mod deletion;
+mod events;
+mod messages;
+mod projection;
+mod refusals;
+mod rooms;
