@@ -6,13 +6,13 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use service_kit::health::Dependency;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -42,21 +42,24 @@ pub(crate) async fn open(
     max_connections: u32,
     postgresql: &Dependency,
 ) -> Result<PgPool, DatabaseError> {
-    let options = PgConnectOptions::from_str(url.expose_secret()).map_err(DatabaseError::Url)?;
+    let options = connect_options(url.expose_secret()).map_err(DatabaseError::Url)?;
     let options = options.application_name("trade-service");
-    let back_off = ExponentialBuilder::default()
+    let mut delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(5))
         .with_jitter()
-        .without_max_times();
-    (async || migrate(&options).await)
-        .retry(back_off)
-        .when(|error| matches!(error, DatabaseError::Unavailable(_)))
-        .notify(|error, delay| {
-            postgresql.down(error.to_string());
-            info!(error = %Chain(error), "waiting for PostgreSQL, next attempt in {delay:.1?}");
-        })
-        .await?;
+        .without_max_times()
+        .build();
+    while let Err(error) = migrate(&options).await {
+        match (&error, delays.next()) {
+            (DatabaseError::Unavailable(_), Some(delay)) => {
+                postgresql.down(error.to_string());
+                info!(error = %Chain(&error), "waiting for PostgreSQL, next attempt in {delay:.1?}");
+                sleep(delay).await;
+            }
+            _ => return Err(error),
+        }
+    }
     postgresql.up();
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
@@ -64,12 +67,23 @@ pub(crate) async fn open(
         .connect_lazy_with(options.options([("statement_timeout", STATEMENT_TIMEOUT)])))
 }
 
+fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    // sqlx takes a URL of any scheme for one of PostgreSQL.
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(sqlx::Error::Configuration(
+            "it does not begin with postgres://".into(),
+        ));
+    }
+    PgConnectOptions::from_str(url)
+}
+
 /// On a connection of its own, because building an index may take longer than a request may.
 async fn migrate(options: &PgConnectOptions) -> Result<(), DatabaseError> {
     let mut connection = options.connect().await.map_err(connect_error)?;
     // Holds an advisory lock meanwhile, so that several instances can start at once.
+    // `run` does the same, but with a connection its future is not `Send`, as rustc sees it.
     sqlx::migrate!()
-        .run(&mut connection)
+        .run_direct(None, &mut connection, false)
         .await
         .map_err(migrate_error)?;
     check_search(&mut connection).await.map_err(connect_error)?;

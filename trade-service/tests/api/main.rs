@@ -1,0 +1,18 @@
+//! The API against a real PostgreSQL: one server for all tests, a database for each.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helper functions too"
+)]
+
+mod change;
+mod create;
+mod delete;
+mod lifecycle;
+mod list;
+mod outage;
+mod problems;
+mod proxy;
+mod read;
+mod schema;
+mod service;

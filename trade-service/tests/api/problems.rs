@@ -1,0 +1,93 @@
+//! What every route has in common when a request is wrong.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::service::{Answer, Service, sample, token};
+
+const WRITES: [(Method, &str); 3] = [
+    (Method::POST, "/v1/trade-posts"),
+    (Method::PATCH, "/v1/trade-posts/1"),
+    (Method::DELETE, "/v1/trade-posts/1"),
+];
+
+#[tokio::test]
+async fn writing_needs_a_token_and_reading_does_not() {
+    let service = Service::start("problems_token").await;
+    let title = "Authentication required";
+    for (method, path) in WRITES {
+        let request = service.request(method.clone(), path).json(&sample(&json!({})));
+        let missing = Answer::of(request).await;
+        missing.assert_problem(
+            401,
+            "unauthenticated",
+            title,
+            "The request has no Authorization header. Send `Authorization: Bearer <token>`.",
+        );
+        assert_eq!(missing.header("www-authenticate"), "Bearer");
+
+        let malformed = Answer::of(service.request(method.clone(), path).bearer_auth("secret")).await;
+        let detail = "The token is malformed: it is not a signed JSON Web Token.";
+        malformed.assert_problem(401, "unauthenticated", title, detail);
+
+        let mut forged = token(7);
+        forged.pop();
+        forged.push_str("AA");
+        let forged = Answer::of(service.request(method, path).bearer_auth(forged)).await;
+        assert_eq!(forged.status, 401);
+    }
+    assert_eq!(service.get("/v1/trade-posts").await.status, 200);
+    assert_eq!(service.get("/v1/trade-posts/1").await.status, 404);
+}
+
+#[tokio::test]
+async fn unknown_routes_and_methods_are_problems() {
+    let service = Service::start("problems_routes").await;
+    let unknown = service.get("/v1/nothing").await;
+    unknown.assert_problem(
+        404,
+        "unknown-route",
+        "Unknown route",
+        "There is nothing at `/v1/nothing`.",
+    );
+    // Operators' routes are on the other listener only.
+    assert_eq!(service.get("/metrics").await.status, 404);
+
+    let wrong = Answer::of(service.request(Method::PUT, "/v1/trade-posts/1")).await;
+    let detail = "`/v1/trade-posts/1` does not take PUT; the Allow header lists what it takes.";
+    wrong.assert_problem(405, "method-not-allowed", "Method not allowed", detail);
+    assert_eq!(wrong.header("allow"), "GET,HEAD,PATCH,DELETE");
+    assert!(!wrong.header("x-request-id").is_empty());
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_json_are_told_apart() {
+    let service = Service::start("problems_bodies").await;
+    for (method, path) in &WRITES[..2] {
+        let request = || {
+            service
+                .request(method.clone(), path)
+                .bearer_auth(token(7))
+                .header("content-type", "application/json")
+        };
+        let malformed = Answer::of(request().body("{\"title\": ")).await;
+        let detail = "The request body is not JSON: EOF while parsing a value at line 1 column 10.";
+        malformed.assert_problem(400, "malformed-json", "Malformed JSON", detail);
+
+        let large = Answer::of(request().body(" ".repeat(256 * 1024 + 1))).await;
+        let detail = "The request body is larger than this service accepts.";
+        large.assert_problem(413, "body-too-large", "Request body too large", detail);
+
+        let text = service
+            .request(method.clone(), path)
+            .bearer_auth(token(7))
+            .body("title=x");
+        let detail = "Send a JSON body with `Content-Type: application/json`.";
+        Answer::of(text).await.assert_problem(
+            415,
+            "unsupported-media-type",
+            "Unsupported media type",
+            detail,
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! What the migrations leave behind for others: capture, and instances that start at the same time.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::service::{Service, config, new_database};
+
+#[tokio::test]
+async fn only_the_columns_that_may_leave_are_published() {
+    let url = new_database("schema_publication").await;
+    let service = Service::start_with(config(&url)).await;
+    service.until_ready().await;
+    let pool = PgPool::connect(&url).await.unwrap();
+    let published: Vec<(String, Vec<String>)> = sqlx::query_as(
+        "SELECT tablename::text, attnames::text[] FROM pg_publication_tables WHERE pubname = 'trade_cdc' ORDER BY 1",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    let published: Vec<(&str, Vec<&str>)> = published
+        .iter()
+        .map(|(table, columns)| (table.as_str(), columns.iter().map(String::as_str).collect()))
+        .collect();
+    assert_eq!(
+        published,
+        [
+            ("debezium_heartbeat", vec!["id", "beat_at"]),
+            ("debezium_signal", vec!["id", "type", "data"]),
+            ("trade_posts", vec!["id", "seller_id", "title", "status"]),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn instances_that_start_at_once_migrate_once() {
+    let url = new_database("schema_at_once").await;
+    let services = join_all((0..4).map(|_| Service::start_with(config(&url)))).await;
+    join_all(services.iter().map(Service::until_ready)).await;
+    let id = services[0].new_post(7, &json!({})).await;
+    for service in &services {
+        assert_eq!(service.get(&format!("/v1/trade-posts/{id}")).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_post_can_be_put_back_under_its_old_id() {
+    let url = new_database("schema_put_back").await;
+    let service = Service::start_with(config(&url)).await;
+    service.until_ready().await;
+    let id = service.new_post(7, &json!({})).await;
+    assert_eq!(service.delete(7, id).await.status, 204);
+    let pool = PgPool::connect(&url).await.unwrap();
+    let statement = "INSERT INTO trade_posts (id, seller_id, title, body, price, category) \
+                     VALUES ($1, 7, 'back', '', 0, 'x')";
+    sqlx::query(statement).bind(id).execute(&pool).await.unwrap();
+    let read = service.get(&format!("/v1/trade-posts/{id}")).await.body;
+    assert_eq!(
+        (&read["title"], &read["status"]),
+        (&json!("back"), &json!("on_sale"))
+    );
+}
