@@ -63,8 +63,10 @@ enum Command {
         #[arg(long, default_value = "60", value_parser = seconds)]
         timeout: Duration,
     },
-    /// Show the state of all connectors and their tasks
+    /// Show the state of connectors and their tasks
     Status {
+        /// Connectors; all if none is named
+        names: Vec<String>,
         /// Print JSON, with whole stack traces
         #[arg(long)]
         json: bool,
@@ -157,7 +159,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let api = ConnectApi::new(&cli.connect_url)?;
     match cli.command {
         Command::Apply { paths, timeout } => apply(&api, &paths, timeout).await,
-        Command::Status { json, timeout } => status(&api, json, timeout).await,
+        Command::Status { names, json, timeout } => status(&api, &names, json, timeout).await,
         Command::Delete { name, yes, timeout } => delete(&api, &name, yes, timeout).await,
     }
 }
@@ -204,8 +206,16 @@ fn announce(name: &str, plan: &Plan) {
     }
 }
 
-async fn status(api: &ConnectApi, json: bool, timeout: Duration) -> Result<(), Failure> {
-    let statuses = within(api, timeout, api.statuses()).await?;
+async fn status(api: &ConnectApi, names: &[String], json: bool, timeout: Duration) -> Result<(), Failure> {
+    let mut statuses = within(api, timeout, api.statuses()).await?;
+    if let Some(missing) = names
+        .iter()
+        .find(|name| statuses.iter().all(|status| status.name != **name))
+    {
+        let connector = missing.clone();
+        return Err(ConnectError::NotFound { connector }.into());
+    }
+    statuses.retain(|status| names.is_empty() || names.contains(&status.name));
     if json {
         println!("{:#}", serde_json::json!(statuses));
     } else if statuses.is_empty() {

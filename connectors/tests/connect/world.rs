@@ -1,0 +1,106 @@
+//! What one test owns: a database with trade-service's tables and the role for Debezium, and the shipped
+//! configuration pointed at it.
+
+use std::{fmt::Debug, path::PathBuf, time::Duration};
+
+use connectors::{Config, ConnectApi, ConnectError, Outcome, apply, config_file};
+use local_stack::{Stack, testing};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::time::{Instant, sleep};
+
+const SETUP: [&str; 3] = [
+    include_str!("../../../trade-service/migrations/0001_trade_posts.sql"),
+    include_str!("../../../trade-service/migrations/0002_capture.sql"),
+    include_str!("../../postgres.sql"),
+];
+
+pub struct World {
+    pub stack: &'static Stack,
+    pub api: ConnectApi,
+    /// Of the connector, and of all else that is its own.
+    pub name: String,
+    pub config: Config,
+    pub database: PgConnection,
+}
+
+impl World {
+    /// `name` has to be unique among the tests, of letters, digits and `_`.
+    pub async fn new(name: &str) -> Self {
+        let stack = testing::stack().await;
+        stack.postgres.create_database(name).await.unwrap();
+        let mut database = stack.postgres.superuser(name).await.unwrap();
+        for sql in SETUP {
+            sqlx::raw_sql(sql).execute(&mut database).await.unwrap();
+        }
+        Self {
+            stack,
+            api: ConnectApi::new(stack.connect.url()).unwrap(),
+            name: name.to_owned(),
+            config: shipped_for(name),
+            database,
+        }
+    }
+
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.config.insert(key.to_owned(), value.to_owned());
+    }
+
+    pub async fn apply(&self) -> Result<Outcome, ConnectError> {
+        apply(&self.api, &self.name, &self.config, Duration::from_mins(1)).await
+    }
+
+    /// SQL as the superuser in the test's database.
+    pub async fn execute(&mut self, sql: &str) {
+        let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        statement.execute(&mut self.database).await.unwrap();
+    }
+
+    /// How far the connector has confirmed its slot, in bytes of the write-ahead log; `None` without slot.
+    pub async fn confirmed(&mut self) -> Option<i64> {
+        sqlx::query_scalar(
+            "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = $1",
+        )
+        .bind(&self.name)
+        .fetch_optional(&mut self.database)
+        .await
+        .unwrap()
+    }
+
+    /// The configuration as a file of the connector's name, for the command.
+    pub fn file(&self, folder: &tempfile::TempDir) -> PathBuf {
+        let path = folder.path().join(format!("{}.json", self.name));
+        std::fs::write(&path, serde_json::to_string_pretty(&self.config).unwrap()).unwrap();
+        path
+    }
+
+    /// Stops capturing, so that the connector does not busy the worker for the rest of the run.
+    pub async fn end(self) {
+        self.api.delete(&self.name).await.unwrap();
+        self.database.close().await.unwrap();
+    }
+}
+
+fn shipped_for(name: &str) -> Config {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("trade-posts.json");
+    let mut files = config_file::read_all(&[path]).unwrap();
+    let mut config = files.remove(0).config;
+    for key in ["database.dbname", "topic.prefix", "slot.name"] {
+        config.insert(key.to_owned(), name.to_owned());
+    }
+    config
+}
+
+/// Looks until `seen` answers `Ok`; what it answers instead is shown when the time is over.
+pub async fn eventually<T, E: Debug>(what: &str, mut seen: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let start = Instant::now();
+    loop {
+        match seen().await {
+            Ok(value) => return value,
+            Err(last) => assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "never {what}: {last:?}"
+            ),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
