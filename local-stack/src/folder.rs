@@ -17,10 +17,16 @@ use rustix::{
     process::Signal,
 };
 
-use crate::{account::Account, digest, process::Ending};
+use crate::{
+    account::Account,
+    digest,
+    process::{Ending, ORDERLY_END},
+};
 
 /// Data, logs and write-ahead logs of a stack that has just been started, with room to work.
 const DISK_NEEDED: u64 = 2 << 30;
+
+const LOCK: &str = "lock";
 
 /// Removes what it is given when its standard input ends, once the last server in it has ended.
 const SWEEPER: &str = r#"
@@ -43,6 +49,14 @@ impl Folder {
     /// A folder whose data outlives this process.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path)?;
+        // What is in here is removed one day. It must not be what somebody keeps elsewhere.
+        let foreign =
+            !path.join(LOCK).exists() && path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        ensure!(
+            !foreign,
+            "{} holds other files; choose a new or empty folder with --data-dir",
+            path.display()
+        );
         create(&path)?;
         let lock = lock(&path)?;
         let public = public_part(&path)?;
@@ -84,26 +98,29 @@ impl Folder {
             .flatten()
     }
 
-    /// How servers end that keep their data here.
+    /// How processes that use this folder end when we are gone. What is in a temporary folder may be lost.
     pub(crate) fn ending(&self) -> Ending {
-        if self.sweeper.is_some() {
-            Ending::AT_ONCE
-        } else {
-            Ending::ORDERLY
-        }
+        self.ending_with(Signal::TERM, Signal::KILL)
     }
 
-    /// PostgreSQL cleans up shared memory when it is asked to end, but not when it is killed.
+    /// PostgreSQL has shared memory to clean up, which it does when it is asked to end, but not when it
+    /// is killed.
     pub(crate) fn postgres_ending(&self) -> Ending {
+        self.ending_with(Signal::INT, Signal::QUIT)
+    }
+
+    fn ending_with(&self, lasting: Signal, temporary: Signal) -> Ending {
         let signal = if self.sweeper.is_some() {
-            Signal::QUIT
+            temporary
         } else {
-            Signal::INT
+            lasting
         };
-        Ending {
-            signal,
-            bound: Duration::from_secs(10),
-        }
+        let bound = if signal == Signal::KILL {
+            Duration::ZERO
+        } else {
+            ORDERLY_END
+        };
+        Ending { signal, bound }
     }
 
     /// The data folder of one server, made if it does not exist.
@@ -146,13 +163,21 @@ impl Folder {
                 let path = entry.path();
                 let removed = if entry.file_type()?.is_dir() {
                     fs::remove_dir_all(&path)
-                } else if entry.file_name() == "lock" {
+                } else if entry.file_name() == LOCK {
                     Ok(())
                 } else {
                     fs::remove_file(&path)
                 };
                 removed.with_context(|| format!("{} could not be removed", path.display()))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Removes the folder and everything in it.
+    pub(crate) fn remove(self) -> Result<()> {
+        for part in self.parts() {
+            fs::remove_dir_all(part).with_context(|| format!("{} could not be removed", part.display()))?;
         }
         Ok(())
     }
@@ -167,7 +192,7 @@ fn create(folder: &Path) -> Result<()> {
 }
 
 fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("lock");
+    let path = folder.join(LOCK);
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -234,7 +259,27 @@ mod tests {
             "{message}"
         );
         drop(first);
-        Folder::open(&path).unwrap();
+        Folder::open(&path).unwrap().remove().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("photo.jpg"), "").unwrap();
+        let message = Folder::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("holds other files"), "{message}");
+        assert!(!folder.path().join(LOCK).exists());
+    }
+
+    #[test]
+    fn a_fresh_start_removes_what_is_there_and_keeps_the_lock() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&parent.path().join("stack")).unwrap();
+        fs::write(folder.data("kafka").unwrap().join("records"), "").unwrap();
+        folder.clear().unwrap();
+        assert!(!folder.path().join("kafka").exists());
+        Folder::open(folder.path()).unwrap_err();
     }
 
     #[test]

@@ -16,11 +16,17 @@
 
 mod account;
 pub mod artifacts;
-mod cargo_env;
+#[cfg(feature = "full")]
+pub mod capture;
+mod cargo;
+#[cfg(feature = "full")]
+pub mod clean;
 #[cfg(feature = "full")]
 pub mod client;
 #[cfg(feature = "full")]
 pub mod connect;
+#[cfg(feature = "full")]
+mod endpoints;
 pub mod environment;
 mod folder;
 #[cfg(feature = "full")]
@@ -38,10 +44,16 @@ pub mod progress;
 pub mod registry;
 pub mod server;
 #[cfg(feature = "full")]
+pub mod services;
+#[cfg(feature = "full")]
 mod stack;
+#[cfg(feature = "full")]
+pub mod system;
 pub mod testing;
 pub mod tokens;
 
+#[cfg(feature = "full")]
+pub use endpoints::Endpoints;
 #[cfg(feature = "full")]
 pub use stack::{DATABASE, Stack, StackOptions};
 

@@ -4,6 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
@@ -33,6 +34,7 @@ impl Postgres {
         let launch = |program: &str, ending: Ending| Launch {
             account,
             ending,
+            stop_signal: Signal::INT,
             ..Launch::new("PostgreSQL", programs.join("bin").join(program), &data, &log)
         };
 

@@ -26,12 +26,16 @@ use rustix::{
 use crate::account::Account;
 
 const GUARD: &str = include_str!("guard.sh");
+/// What a process gets to end in order.
+pub(crate) const ORDERLY_END: Duration = Duration::from_secs(10);
 /// Longer than the guard gives any process to end.
 const EARLIER_ONE_ENDS: Duration = Duration::from_secs(20);
+/// A log that has grown beyond this starts anew with the process.
+const LOG_BYTES: u64 = 16 << 20;
 const TAIL_LINES: usize = 20;
 const TAIL_BYTES: usize = 16 * 1024;
 
-/// What to run, and how it is asked to end.
+/// What to run, and how it ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     /// As people call it, for messages.
@@ -44,10 +48,13 @@ pub(crate) struct Launch {
     pub(crate) working_folder: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) account: Option<Account>,
+    /// Asks it to end in order.
+    pub(crate) stop_signal: Signal,
+    /// How it ends when the launcher is gone.
     pub(crate) ending: Ending,
 }
 
-/// How a process is asked to end; after that time it is killed.
+/// How a guard ends its process: with a signal, and after that time by killing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
     pub(crate) signal: Signal,
@@ -59,10 +66,6 @@ impl Ending {
     pub(crate) const AT_ONCE: Self = Self {
         signal: Signal::KILL,
         bound: Duration::ZERO,
-    };
-    pub(crate) const ORDERLY: Self = Self {
-        signal: Signal::TERM,
-        bound: Duration::from_secs(10),
     };
 }
 
@@ -77,6 +80,7 @@ impl Launch {
             working_folder: working_folder.to_owned(),
             log: log.to_owned(),
             account: None,
+            stop_signal: Signal::TERM,
             ending: Ending::AT_ONCE,
         }
     }
@@ -103,6 +107,9 @@ impl Launch {
             .open(&self.log)
             .with_context(|| format!("the log file {} could not be opened", self.log.display()))?;
         self.wait_for_earlier_one(&log)?;
+        if log.metadata()?.len() > LOG_BYTES {
+            log.set_len(0)?;
+        }
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", GUARD, "guard", signal_name(self.ending.signal)])

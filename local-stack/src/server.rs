@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::{
     ports,
-    process::{Launch, Process},
+    process::{Launch, ORDERLY_END, Process},
 };
 
 const PROBE_PAUSE: Duration = Duration::from_millis(50);
@@ -137,8 +137,8 @@ impl Server {
         let Some(mut process) = self.process().take() else {
             return Ok(());
         };
-        process.signal(self.launch.ending.signal)?;
-        let deadline = Instant::now() + self.launch.ending.bound;
+        process.signal(self.launch.stop_signal)?;
+        let deadline = Instant::now() + ORDERLY_END;
         while process.try_wait()?.is_none() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -13,8 +13,10 @@ use crate::{
     mongo::Mongo,
     ports,
     postgres::Postgres,
+    process::Ending,
     progress::Progress,
     registry::Registry,
+    server::Server,
 };
 
 /// The database that the Connect worker's environment names.
@@ -43,38 +45,95 @@ pub struct Stack {
 
 impl Stack {
     pub async fn start(options: StackOptions) -> Result<Self> {
-        let StackOptions {
-            data_dir,
-            fresh,
-            mongodb_uri,
-            progress,
-        } = options;
-        let fetching = progress.clone();
-        let (artifacts, folder) = tokio::task::spawn_blocking(move || {
+        Box::pin(Self::prepare(options).await?.start()).await
+    }
+
+    /// Everything that can be done before a server runs: checks, fetches and builds.
+    pub(crate) async fn prepare(options: StackOptions) -> Result<Prepared> {
+        tokio::task::spawn_blocking(move || {
+            let StackOptions {
+                data_dir,
+                fresh,
+                mongodb_uri,
+                progress,
+            } = options;
             // Whoever uses the folder should be known before minutes are spent on fetching.
             let folder = match data_dir {
                 Some(path) => Folder::open(&path)?,
                 None => Folder::temporary()?,
             };
             let environment = Environment::read()?.with_mongodb(mongodb_uri);
-            let artifacts = artifacts::ensure_in(&environment, &fetching)?;
+            let artifacts = artifacts::ensure_in(&environment, &progress)?;
             if fresh {
                 folder.clear()?;
             }
             folder.check_space()?;
-            anyhow::Ok(((artifacts, environment.mongodb_uri), folder))
+            Ok(Prepared {
+                folder,
+                artifacts,
+                mongodb_uri: environment.mongodb_uri,
+                progress,
+            })
         })
-        .await??;
-        let (artifacts, mongodb_uri) = artifacts;
-        Box::pin(Self::start_in(folder, &artifacts, mongodb_uri, &progress)).await
+        .await?
     }
 
-    async fn start_in(
-        folder: Folder,
-        artifacts: &Artifacts,
-        mongodb_uri: Option<String>,
-        progress: &Progress,
-    ) -> Result<Self> {
+    /// The folder of its data, logs and keys.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Every process of ours, those first that use the others.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        let Self {
+            connect,
+            registry,
+            kafka,
+            mongo,
+            postgres,
+            folder: _,
+        } = self;
+        [&connect.server, &registry.server, &kafka.server, &postgres.server]
+            .into_iter()
+            .chain(&mongo.server)
+    }
+
+    pub(crate) fn log(&self, name: &str) -> Result<PathBuf> {
+        self.folder.log(name)
+    }
+
+    /// How processes of this stack end when we are gone.
+    pub(crate) fn ending(&self) -> Ending {
+        self.folder.ending()
+    }
+
+    /// Ends the servers, each after those that use it.
+    pub async fn end(&self) -> Result<()> {
+        self.connect.server.end().await?;
+        let others = self.servers().skip(1).map(Server::end);
+        futures_util::future::try_join_all(others).await?;
+        Ok(())
+    }
+}
+
+/// A stack that is ready to be started.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    folder: Folder,
+    artifacts: Artifacts,
+    mongodb_uri: Option<String>,
+    progress: Progress,
+}
+
+impl Prepared {
+    pub(crate) async fn start(self) -> Result<Stack> {
+        let Self {
+            folder,
+            artifacts,
+            mongodb_uri,
+            progress,
+        } = self;
+        let (artifacts, progress) = (&artifacts, &progress);
         let postgres_port = ports::free()?;
         let kafka_port = ports::free()?;
         let controller_port = ports::free()?;
@@ -105,7 +164,7 @@ impl Stack {
                 Ok((kafka, shown(progress, "Kafka Connect", connect).await?))
             }
         )?;
-        Ok(Self {
+        Ok(Stack {
             connect,
             registry,
             kafka,
@@ -113,29 +172,6 @@ impl Stack {
             postgres,
             folder,
         })
-    }
-
-    /// The folder of its data, logs and keys.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Ends the servers, each after those that use it.
-    pub async fn end(&self) -> Result<()> {
-        self.connect.server.end().await?;
-        let mongo = async {
-            match &self.mongo.server {
-                Some(server) => server.end().await,
-                None => Ok(()),
-            }
-        };
-        tokio::try_join!(
-            self.registry.server.end(),
-            self.kafka.server.end(),
-            mongo,
-            self.postgres.server.end()
-        )?;
-        Ok(())
     }
 }
 

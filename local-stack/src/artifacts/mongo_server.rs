@@ -10,9 +10,8 @@ use anyhow::{Context, Result, bail};
 
 use super::part;
 use crate::{
-    cargo_env,
+    cargo,
     prerequisites::Tools,
-    process::Launch,
     progress::{Progress, Step},
 };
 
@@ -51,11 +50,11 @@ pub(super) fn ensure(cache: &Path, tools: &Tools, progress: &Progress) -> Result
     Ok(place.join(PROGRAM))
 }
 
-fn build(cache: &Path, folder: &Path, cargo: &Path, step: &Step) -> Result<()> {
+fn build(cache: &Path, folder: &Path, program: &Path, step: &Step) -> Result<()> {
     let log = cache.join(format!("{CRATE}.log"));
     let _ = fs::remove_file(&log);
     let leftovers = folder.join("build");
-    let launch = Launch::new("cargo install", cargo, folder, &log)
+    cargo::launch("cargo install", program, folder, &log)
         .args([
             "install",
             CRATE,
@@ -67,36 +66,12 @@ fn build(cache: &Path, folder: &Path, cargo: &Path, step: &Step) -> Result<()> {
         ])
         .args(["--root".into(), folder.as_os_str().to_owned()])
         .args(["--target-dir".into(), leftovers.as_os_str().to_owned()])
-        // Makes cargo say how many units are built, also into a file.
-        .env("CARGO_TERM_PROGRESS_WHEN", "always")
-        .env("CARGO_TERM_PROGRESS_WIDTH", "60")
-        .env("CARGO_TERM_COLOR", "never");
-    cargo_env::without_build_variables(launch)
         .run(|| {
-            if let Some((position, total)) = built(&fs::read(&log).unwrap_or_default()) {
+            if let Some((position, total)) = cargo::built(&log) {
                 step.position(position, total);
             }
         })
         .context("the MongoDB-compatible server could not be built")?;
     fs::remove_dir_all(leftovers)?;
     Ok(())
-}
-
-/// The last `n/m` of cargo's `Building [====>   ] 120/215: name`.
-fn built(log: &[u8]) -> Option<(u64, u64)> {
-    let text = String::from_utf8_lossy(&log[log.len().saturating_sub(4096)..]);
-    let (position, total) = text
-        .rsplit("] ")
-        .find_map(|piece| piece.split_once(':')?.0.split_once('/'))?;
-    Some((position.trim().parse().ok()?, total.trim().parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn cargo_s_progress_is_read_from_its_log() {
-        let log = b"   Compiling a v1.0.0\r    Building [=>   ] 41/215: ring, cc\r    Building [==>  ] 42/215: cc(build)\r";
-        assert_eq!(super::built(log), Some((42, 215)));
-        assert_eq!(super::built(b"  Downloaded a v1.0.0\n"), None);
-    }
 }
