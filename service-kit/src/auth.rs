@@ -153,10 +153,8 @@ impl Authenticator {
             });
         }
         info!(
-            "{} keys for tokens of {} read from {}",
-            keys.len(),
-            config.jwt_issuer,
-            config.jwt_jwks
+            keys = keys.len(),
+            "tokens of {} are checked with the keys of {}", config.jwt_issuer, config.jwt_jwks
         );
 
         let mut validation = Validation::new(Algorithm::EdDSA);

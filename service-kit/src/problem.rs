@@ -114,10 +114,12 @@ impl Problem {
         self
     }
 
-    /// Adds an extension member. The members that RFC 9457 defines cannot be overridden.
+    /// Adds an extension member. A key that is a member already, such as `status`, is ignored.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.0.extensions.insert(key.to_owned(), value.into());
+        if !["type", "title", "status", "detail", "instance", "errors"].contains(&key) {
+            self.0.extensions.insert(key.to_owned(), value.into());
+        }
         self
     }
 
@@ -129,22 +131,39 @@ impl Problem {
         self.0.code
     }
 
-    fn body(&self) -> Value {
-        let inner = &*self.0;
-        let mut body = inner.extensions.clone();
-        body.insert("type".to_owned(), format!("{TYPE_PREFIX}{}", inner.code).into());
-        body.insert("title".to_owned(), inner.title.as_ref().into());
-        body.insert("status".to_owned(), inner.status.as_u16().into());
-        if let Some(detail) = &inner.detail {
-            body.insert("detail".to_owned(), detail.as_str().into());
+    fn body(&self) -> Body<'_> {
+        let Inner {
+            status,
+            code,
+            title,
+            detail,
+            errors,
+            extensions,
+            ..
+        } = &*self.0;
+        Body {
+            r#type: format!("{TYPE_PREFIX}{code}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.as_deref(),
+            errors,
+            extensions,
         }
-        if !inner.errors.is_empty() {
-            let errors = inner.errors.iter();
-            let errors = errors.map(|e| serde_json::json!({ "field": e.field, "message": e.message }));
-            body.insert("errors".to_owned(), errors.collect());
-        }
-        Value::Object(body)
     }
+}
+
+/// In the order in which people read it.
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(flatten)]
+    extensions: &'a Map<String, Value>,
 }
 
 impl fmt::Display for Problem {
@@ -161,7 +180,7 @@ impl std::error::Error for Problem {}
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.0.status, self.body().to_string()).into_response();
+        let mut response = (self.0.status, axum::Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.0.status == StatusCode::UNAUTHORIZED {

@@ -28,11 +28,11 @@ pub struct Config {
         value_name = "ADDRESS"
     )]
     pub admin_listen: SocketAddr,
-    /// `PostgreSQL`, as postgres://user:password@host:port/database. The user must own the database:
+    /// PostgreSQL, as postgres://user:password@host:port/database. The user must own the database:
     /// the service creates and migrates its tables at start
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: SecretString,
-    /// Most connections to `PostgreSQL` at a time
+    /// Most connections to PostgreSQL at a time
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 10, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,

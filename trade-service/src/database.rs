@@ -43,7 +43,10 @@ pub(crate) async fn open(
     postgresql: &Dependency,
 ) -> Result<PgPool, DatabaseError> {
     let options = connect_options(url.expose_secret()).map_err(DatabaseError::Url)?;
-    let options = options.application_name("trade-service");
+    // Otherwise every start logs the notice that the table of migrations exists already.
+    let options = options
+        .application_name("trade-service")
+        .options([("client_min_messages", "warning")]);
     let mut delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(5))

@@ -145,7 +145,9 @@ impl Store {
     ) -> Result<Vec<Post>, StoreError> {
         let mut query = select(filter, sort, after);
         query.push(" LIMIT ").push_bind(limit);
-        Ok(query.build_query_as().fetch_all(&self.pool).await?)
+        // Planned anew for its parameters each time: a plan for any text would not use the search index.
+        let posts = query.build_query_as().persistent(false);
+        Ok(posts.fetch_all(&self.pool).await?)
     }
 
     /// `versions` are those the caller expects to change, `None` for any.

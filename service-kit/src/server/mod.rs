@@ -44,15 +44,21 @@ pub async fn serve(
     let cut = CancellationToken::new();
     let _guard = cut.clone().drop_guard();
 
+    // A lack of file descriptors lasts many attempts; it is told once.
+    let mut failing = false;
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, _)) => {
+                failing = false;
                 connections.spawn(connection(stream, app.clone(), shutdown.clone(), cut.clone()));
             }
             // The client gave up before it was accepted.
             Err(e) if is_client_error(&e) => debug!(error = %e, "connection lost before it was accepted"),
             Err(e) => {
-                error!(error = %e, "cannot accept connections on {address}, trying again");
+                if !failing {
+                    error!(error = %e, "cannot accept connections on {address}, trying again until it works");
+                }
+                failing = true;
                 shutdown.run_until_cancelled(sleep(ACCEPT_BACKOFF)).await;
             }
         }
