@@ -10,7 +10,7 @@ use anyhow::Context;
 use secrecy::ExposeSecret;
 use service_kit::{
     auth::Authenticator,
-    health::Health,
+    health::{Dependency, Health},
     lifecycle::Tasks,
     metrics::{HttpMetrics, Metrics},
     server::serve,
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    cdc::{Pipeline, consumer::Consumer, registry::WriterSchemas},
+    cdc::{Pipeline, consumer::Consumer, error::Failure, registry::WriterSchemas},
     config::Config,
     eraser::Eraser,
     http::App,
@@ -37,6 +37,7 @@ pub mod live;
 pub mod message;
 pub mod metrics;
 pub mod notification;
+pub mod outbox;
 mod readiness;
 pub mod room;
 pub mod store;
@@ -77,8 +78,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         health.dependency("schema_registry"),
     );
     let hub = Hub::new(config.streams.clone(), chat_metrics.clone());
+    let (outbox, postman) = outbox::outbox(store.clone());
     let app = Arc::new(App {
         store: store.clone(),
+        outbox,
         hub: Arc::clone(&hub),
         streams: config.streams.clone(),
     });
@@ -95,7 +98,17 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     ));
 
     let public = http::public(app, authenticator, &http_metrics);
-    tasks.spawn("http", serve(listeners.public, public, shutdown.clone(), DRAIN));
+    let requests_ended = CancellationToken::new();
+    let serving = {
+        let (shutdown, requests_ended) = (shutdown.clone(), requests_ended.clone());
+        async move {
+            // Also if serving fails: the outbox would wait for ever.
+            let _ended = requests_ended.drop_guard();
+            serve(listeners.public, public, shutdown, DRAIN).await
+        }
+    };
+    tasks.spawn("http", serving);
+    tasks.spawn("outbox", postman.run(requests_ended));
     tasks.spawn(
         "readiness",
         readiness::watch(
@@ -117,23 +130,15 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     tasks.spawn("eraser", eraser.run(shutdown.clone()));
     let pipeline = Pipeline {
         schemas: WriterSchemas::new(&config.schema_registry_url, store.clone())?,
-        store: store.clone(),
+        store,
         erase_after: config.erase_after,
         metrics: chat_metrics.clone(),
         closed,
     };
-    let consuming = {
-        let (config, shutdown) = (config.clone(), shutdown.clone());
-        async move {
-            // Without its unique indexes nothing may be written.
-            if !prepare(&store, &config, &shutdown).await {
-                return Ok(());
-            }
-            let consumer = Consumer::subscribe(&config.kafka, kafka, chat_metrics)?;
-            cdc::run(consumer, pipeline, shutdown).await
-        }
-    };
-    tasks.spawn("cdc", consuming);
+    tasks.spawn(
+        "cdc",
+        consume(config, pipeline, kafka, chat_metrics, shutdown.clone()),
+    );
 
     let draining = {
         let shutdown = shutdown.clone();
@@ -154,6 +159,21 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     admin_shutdown.cancel();
     admin_server.await??;
     Ok(ended?)
+}
+
+/// Consumes once MongoDB is prepared: without its unique indexes nothing may be written.
+async fn consume(
+    config: Config,
+    pipeline: Pipeline,
+    kafka: Dependency,
+    metrics: ChatMetrics,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    if !prepare(&pipeline.store, &config, &shutdown).await {
+        return Ok(());
+    }
+    let consumer = Consumer::subscribe(&config.kafka, kafka, metrics)?;
+    cdc::run(consumer, pipeline, shutdown).await
 }
 
 /// Creates the indexes, waiting for MongoDB as long as it takes. Answers whether it was done before

@@ -19,6 +19,17 @@ pub struct Position {
     pub offset: i64,
 }
 
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Post(ChangeEvent),
+    /// The whole table was emptied: operation `t`.
+    Truncate {
+        lsn: i64,
+        times: CaptureTimes,
+    },
+}
+
 /// One change of one trade post.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeEvent {
@@ -30,10 +41,12 @@ pub struct ChangeEvent {
 /// The kind of change, with what that kind is known to carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The row exists and looks like this: operations `c`, `r` and `u`.
-    Upsert { lsn: i64, post: Post },
+    /// The row exists and looks like this: operations `c` (`created`), `r` and `u`.
+    Upsert { lsn: i64, post: Post, created: bool },
     /// The row was deleted: operation `d`.
     Delete { lsn: i64, times: CaptureTimes },
+    /// The row has another id now: operation `d` with the header [`MOVED_TO`].
+    Move { lsn: i64, to: i64 },
     /// A null value. It says that the key is gone and carries no LSN.
     Tombstone,
 }
@@ -69,10 +82,8 @@ pub enum MalformedRecord {
     TrailingBytes { part: Part, left: usize },
     #[error("value: unknown operation {0:?}")]
     UnknownOperation(String),
-    #[error("value: TRUNCATE is not carried out yet; the rooms of the posts it removed stay open")]
-    Truncate,
-    #[error("header {MOVED_TO}: a changed key is not carried out yet; the rooms stay with the old id")]
-    KeyChange,
+    #[error("header {MOVED_TO}: {0:?} is not a key with a positive id")]
+    MovedTo(String),
     #[error("value: operation {0:?} has no row in \"after\"")]
     MissingRow(String),
     #[error("value: neither source.lsn nor source.sequence carries a position")]
@@ -112,8 +123,8 @@ pub struct Record<'a> {
     pub position: Position,
     pub key: Option<Datum<'a>>,
     pub value: Option<Datum<'a>>,
-    /// Whether the header [`MOVED_TO`] is there.
-    pub moved: bool,
+    /// The header [`MOVED_TO`]: the new key as JSON text.
+    pub moved_to: Option<&'a [u8]>,
 }
 
 impl std::fmt::Debug for Record<'_> {
@@ -125,35 +136,35 @@ impl std::fmt::Debug for Record<'_> {
 }
 
 /// Reads what `record` says.
-pub fn decode(record: Record<'_>) -> Result<ChangeEvent, MalformedRecord> {
+pub fn decode(record: Record<'_>) -> Result<Event, MalformedRecord> {
     let envelope: Option<Envelope> = record.value.map(|datum| read(Part::Value, datum)).transpose()?;
-    if envelope.as_ref().is_some_and(|envelope| envelope.op == "t") {
-        return Err(MalformedRecord::Truncate);
+    // Of the whole table, so it has no key.
+    if let Some(envelope) = envelope.as_ref().filter(|envelope| envelope.op == "t") {
+        let lsn = lsn(&envelope.source)?;
+        return Ok(Event::Truncate {
+            lsn,
+            times: envelope.times(),
+        });
     }
     let key: KeyRecord = read(Part::Key, record.key.ok_or(MalformedRecord::MissingKey)?)?;
     if key.id <= 0 {
         return Err(MalformedRecord::InvalidId(key.id));
     }
-    if record.moved {
-        return Err(MalformedRecord::KeyChange);
-    }
     let change = match envelope {
         None => Change::Tombstone,
-        Some(envelope) => change(key.id, envelope)?,
+        Some(envelope) => change(key.id, envelope, record.moved_to)?,
     };
-    Ok(ChangeEvent {
+    Ok(Event::Post(ChangeEvent {
         trade_post_id: key.id,
         position: record.position,
         change,
-    })
+    }))
 }
 
-fn change(key: i64, envelope: Envelope) -> Result<Change, MalformedRecord> {
+fn change(key: i64, envelope: Envelope, moved_to: Option<&[u8]>) -> Result<Change, MalformedRecord> {
+    let times = envelope.times();
     let Envelope {
-        op,
-        after,
-        source,
-        ts_ms,
+        op, after, source, ..
     } = envelope;
     match op.as_str() {
         "c" | "r" | "u" => {
@@ -168,6 +179,7 @@ fn change(key: i64, envelope: Envelope) -> Result<Change, MalformedRecord> {
             }
             Ok(Change::Upsert {
                 lsn: lsn(&source)?,
+                created: op == "c",
                 post: Post {
                     seller_id,
                     title,
@@ -175,14 +187,27 @@ fn change(key: i64, envelope: Envelope) -> Result<Change, MalformedRecord> {
                 },
             })
         }
-        "d" => Ok(Change::Delete {
-            lsn: lsn(&source)?,
-            times: CaptureTimes {
-                committed_ms: source.ts_ms,
-                captured_ms: ts_ms.unwrap_or(source.ts_ms),
-            },
-        }),
+        "d" => match moved_to {
+            Some(key) => Ok(Change::Move {
+                lsn: lsn(&source)?,
+                to: new_key(key)?,
+            }),
+            None => Ok(Change::Delete {
+                lsn: lsn(&source)?,
+                times,
+            }),
+        },
         _ => Err(MalformedRecord::UnknownOperation(op)),
+    }
+}
+
+/// The id in the header [`MOVED_TO`], which is JSON text such as `{"id":77778}`.
+fn new_key(text: &[u8]) -> Result<i64, MalformedRecord> {
+    match serde_json::from_slice(text) {
+        Ok(KeyRecord { id }) if id > 0 => Ok(id),
+        _ => Err(MalformedRecord::MovedTo(
+            String::from_utf8_lossy(text).into_owned(),
+        )),
     }
 }
 
@@ -232,6 +257,15 @@ struct Envelope {
     after: Option<Row>,
     source: Source,
     ts_ms: Option<i64>,
+}
+
+impl Envelope {
+    fn times(&self) -> CaptureTimes {
+        CaptureTimes {
+            committed_ms: self.source.ts_ms,
+            captured_ms: self.ts_ms.unwrap_or(self.source.ts_ms),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

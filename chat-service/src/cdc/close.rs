@@ -1,77 +1,182 @@
-//! Carries out a plan: fence, close, tell. Everything here may be repeated to no further effect.
+//! Carries out what was planned: fence, close, tell. Everything here may be repeated to no further effect.
 //!
 //! Invariant: the projection is fenced before the rooms of a post are looked up, so no room can be
 //! opened that the look-up does not see.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use mongodb::{bson::DateTime, error::Result};
-
-use super::plan::{Deleted, Plan};
-use crate::{
-    room::DeletionId,
-    store::{Store, deletions::Closing, now},
+use mongodb::{
+    bson::{DateTime, doc},
+    error::Result,
 };
 
-/// Carries out `plan` and answers how many rooms were closed.
+use super::{
+    change_event::CaptureTimes,
+    plan::{Deleted, Move, NewState, PostPlan, Row, Step},
+};
+use crate::{
+    room::DeletionId,
+    store::{
+        Store,
+        deletions::{Closing, RoomKey},
+        now,
+    },
+};
+
+/// Carries out `step` and answers how many rooms were closed.
 pub async fn carry_out(
     store: &Store,
-    plan: &Plan,
+    step: &Step,
     received_at: DateTime,
     erase_after: Duration,
 ) -> Result<usize> {
-    store.project(&plan.posts, now()).await?;
-    let mut closings: Vec<Closing> = plan
-        .posts
-        .iter()
-        .filter_map(|post| {
-            Some(closing(
-                post.trade_post_id,
-                post.deleted?,
-                received_at,
-                erase_after,
-            ))
-        })
-        .collect();
-    let tombstones: Vec<i64> = plan
-        .posts
-        .iter()
-        .filter(|post| post.bare_tombstone.is_some())
-        .map(|post| post.trade_post_id)
-        .collect();
-    if !tombstones.is_empty() {
-        closings.extend(store.fenced(&tombstones).await?.into_iter().map(|post| {
-            closing(
-                post.id,
-                Deleted {
-                    lsn: post.lsn,
-                    times: None,
-                },
-                received_at,
-                erase_after,
-            )
-        }));
+    let effect = Effect {
+        store,
+        received_at,
+        erase_after,
+    };
+    match step {
+        Step::Posts(posts) => effect.posts(posts).await,
+        Step::Truncate { lsn, times } => effect.truncate(*lsn, *times).await,
     }
-    if closings.is_empty() {
-        return Ok(0);
-    }
-    store.close(&closings, now).await
 }
 
-fn closing(post: i64, deleted: Deleted, received_at: DateTime, erase_after: Duration) -> Closing {
-    let erase_after = i64::try_from(erase_after.as_millis()).unwrap_or(i64::MAX);
-    Closing {
-        id: DeletionId {
-            post,
-            lsn: deleted.lsn,
-        },
-        committed_at: deleted
-            .times
-            .map(|times| DateTime::from_millis(times.committed_ms)),
-        captured_at: deleted
-            .times
-            .map(|times| DateTime::from_millis(times.captured_ms)),
-        received_at,
-        erase_at: DateTime::from_millis(received_at.timestamp_millis().saturating_add(erase_after)),
+struct Effect<'a> {
+    store: &'a Store,
+    received_at: DateTime,
+    erase_after: Duration,
+}
+
+impl Effect<'_> {
+    async fn posts(&self, posts: &[PostPlan]) -> Result<usize> {
+        self.store.project(posts, now()).await?;
+        let mut deleted: HashMap<i64, Deleted> = posts
+            .iter()
+            .filter_map(|post| Some((post.trade_post_id, post.deleted?)))
+            .collect();
+        deleted.extend(self.ended_by_tombstones(posts).await?);
+        deleted.extend(self.overtaken_by_truncate(posts).await?);
+        let mut rooms = self.close(&deleted).await?;
+        for (from, moved) in moves(posts) {
+            if let Some(gone) = self.store.move_rooms(from, moved).await? {
+                let deleted = Deleted {
+                    lsn: gone.lsn,
+                    times: None,
+                };
+                rooms += self.close(&HashMap::from([(gone.id, deleted)])).await?;
+            }
+        }
+        Ok(rooms)
     }
+
+    /// Tombstones without a delete that the projection let pass.
+    async fn ended_by_tombstones(&self, posts: &[PostPlan]) -> Result<Vec<(i64, Deleted)>> {
+        let tombstones = posts.iter().filter(|post| post.bare_tombstone.is_some());
+        let tombstones: Vec<i64> = tombstones.map(|post| post.trade_post_id).collect();
+        if tombstones.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fenced = self.store.fenced(&tombstones).await?;
+        Ok(fenced
+            .into_iter()
+            .map(|post| {
+                (
+                    post.id,
+                    Deleted {
+                        lsn: post.lsn,
+                        times: None,
+                    },
+                )
+            })
+            .collect())
+    }
+
+    /// Rows that a truncate, read from another partition before, had removed already.
+    async fn overtaken_by_truncate(&self, posts: &[PostPlan]) -> Result<Vec<(i64, Deleted)>> {
+        let living: Vec<(i64, i64)> = posts
+            .iter()
+            .filter_map(|post| match &post.state {
+                Some(NewState {
+                    lsn,
+                    row: Row::Lives { .. },
+                }) => Some((post.trade_post_id, *lsn)),
+                _ => None,
+            })
+            .collect();
+        if living.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(truncate) = self.store.truncated_at().await? else {
+            return Ok(Vec::new());
+        };
+        let deleted = Deleted {
+            lsn: truncate,
+            times: None,
+        };
+        let overtaken: Vec<(i64, Deleted)> = living
+            .into_iter()
+            .filter(|(_, lsn)| *lsn < truncate)
+            .map(|(id, _)| (id, deleted))
+            .collect();
+        if !overtaken.is_empty() {
+            self.store.truncate(truncate, now()).await?;
+        }
+        Ok(overtaken)
+    }
+
+    async fn truncate(&self, lsn: i64, times: CaptureTimes) -> Result<usize> {
+        self.store.truncate(lsn, now()).await?;
+        let deleted = Deleted {
+            lsn,
+            times: Some(times),
+        };
+        let older = doc! { "generation": { "$lt": lsn } };
+        self.store
+            .close(older, &|room: &RoomKey| {
+                Some(self.closing(room.trade_post_id, deleted))
+            })
+            .await
+    }
+
+    async fn close(&self, deleted: &HashMap<i64, Deleted>) -> Result<usize> {
+        if deleted.is_empty() {
+            return Ok(0);
+        }
+        let posts: Vec<i64> = deleted.keys().copied().collect();
+        let closing_of = |room: &RoomKey| {
+            let deleted = deleted.get(&room.trade_post_id)?;
+            (room.generation <= deleted.lsn).then(|| self.closing(room.trade_post_id, *deleted))
+        };
+        self.store
+            .close(doc! { "trade_post_id": { "$in": posts } }, &closing_of)
+            .await
+    }
+
+    fn closing(&self, post: i64, deleted: Deleted) -> Closing {
+        let erase_after = i64::try_from(self.erase_after.as_millis()).unwrap_or(i64::MAX);
+        Closing {
+            id: DeletionId {
+                post,
+                lsn: deleted.lsn,
+            },
+            committed_at: deleted
+                .times
+                .map(|times| DateTime::from_millis(times.committed_ms)),
+            captured_at: deleted
+                .times
+                .map(|times| DateTime::from_millis(times.captured_ms)),
+            received_at: self.received_at,
+            erase_at: DateTime::from_millis(self.received_at.timestamp_millis().saturating_add(erase_after)),
+        }
+    }
+}
+
+/// All changes of ids, in the order of the log.
+fn moves(posts: &[PostPlan]) -> Vec<(i64, Move)> {
+    let mut moves: Vec<(i64, Move)> = posts
+        .iter()
+        .flat_map(|post| post.moves.iter().map(|moved| (post.trade_post_id, *moved)))
+        .collect();
+    moves.sort_by_key(|(_, moved)| moved.lsn);
+    moves
 }

@@ -187,11 +187,13 @@ impl Consumer {
     }
 }
 
-/// Whether the record has a header of this name.
-pub fn has_header(message: &OwnedMessage, name: &str) -> bool {
+/// The value of the record's header of this name.
+pub fn header<'a>(message: &'a OwnedMessage, name: &str) -> Option<&'a [u8]> {
     message
-        .headers()
-        .is_some_and(|headers| headers.iter().any(|header| header.key == name))
+        .headers()?
+        .iter()
+        .find(|header| header.key == name)
+        .and_then(|header| header.value)
 }
 
 fn size(message: &OwnedMessage) -> usize {

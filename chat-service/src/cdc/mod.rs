@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::{
-    change_event::{ChangeEvent, Part, Position, Record},
+    change_event::{Event, Part, Position, Record},
     consumer::Consumer,
     error::{Decision, Failure},
     registry::WriterSchemas,
@@ -134,8 +134,8 @@ impl Pipeline {
             );
         }
         let understood = events.len();
-        for plan in plan::plan(events) {
-            let rooms = close::carry_out(&self.store, &plan, received_at, self.erase_after).await?;
+        for step in plan::plan(events) {
+            let rooms = close::carry_out(&self.store, &step, received_at, self.erase_after).await?;
             if rooms > 0 {
                 self.metrics.rooms_closed(rooms);
                 self.closed.notify_one();
@@ -146,7 +146,7 @@ impl Pipeline {
     }
 
     /// Reads one record, with its writer schemas fetched first if they are new.
-    async fn read(&mut self, message: &OwnedMessage) -> Result<ChangeEvent, Failure> {
+    async fn read(&mut self, message: &OwnedMessage) -> Result<Event, Failure> {
         let key = self.frame(Part::Key, message.key()).await?;
         let value = self.frame(Part::Value, message.payload()).await?;
         Ok(change_event::decode(Record {
@@ -156,7 +156,7 @@ impl Pipeline {
             },
             key,
             value,
-            moved: consumer::has_header(message, change_event::MOVED_TO),
+            moved_to: consumer::header(message, change_event::MOVED_TO),
         })?)
     }
 

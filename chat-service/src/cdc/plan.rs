@@ -5,12 +5,15 @@
 
 use std::collections::HashMap;
 
-use super::change_event::{CaptureTimes, Change, ChangeEvent, Position, Post};
+use super::change_event::{CaptureTimes, Change, ChangeEvent, Event, Position, Post};
 
-/// What a batch asks for. Every post occurs at most once.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    pub posts: Vec<PostPlan>,
+/// One thing to carry out before the next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// What a run of events says of its posts. Every post occurs at most once.
+    Posts(Vec<PostPlan>),
+    /// Every post older than `lsn` is gone.
+    Truncate { lsn: i64, times: CaptureTimes },
 }
 
 /// What the events of one post come down to.
@@ -26,6 +29,8 @@ pub struct PostPlan {
     pub state: Option<NewState>,
     /// The newest delete: rooms of generations up to its LSN are closed, whatever came after.
     pub deleted: Option<Deleted>,
+    /// Changes of the id, oldest first: rooms of generations up to the LSN go to the new id.
+    pub moves: Vec<Move>,
     /// Where a tombstone lies before which the batch has nothing of this post.
     pub bare_tombstone: Option<Position>,
 }
@@ -34,8 +39,17 @@ pub struct PostPlan {
 #[derive(Debug, PartialEq, Eq)]
 pub struct NewState {
     pub lsn: i64,
-    /// The row, or `None` when it was deleted.
-    pub post: Option<Post>,
+    pub row: Row,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Row {
+    /// It is there, since the LSN `born` if the batch has seen it being created.
+    Lives { post: Post, born: Option<i64> },
+    /// It was deleted.
+    Gone,
+    /// It has this id now.
+    Moved(i64),
 }
 
 /// A delete that was read from the log.
@@ -46,37 +60,55 @@ pub struct Deleted {
     pub times: Option<CaptureTimes>,
 }
 
+/// A change of a post's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    pub lsn: i64,
+    pub to: i64,
+}
+
 /// Plans `events`, which are in the order of their offsets within each partition.
 ///
-/// Answers more than one plan, to be carried out in turn, only where a tombstone without a delete
-/// is followed by newer events of its post: what the tombstone deletes is known by the projection
-/// alone, before the newer events change it.
-pub fn plan(events: impl IntoIterator<Item = ChangeEvent>) -> Vec<Plan> {
-    let mut plans = Vec::new();
+/// Besides truncates, steps are divided only where a tombstone without a delete is followed by newer
+/// events of its post: what the tombstone deletes is known by the projection alone, before the newer
+/// events change it.
+pub fn plan(events: impl IntoIterator<Item = Event>) -> Vec<Step> {
+    let mut steps = Vec::new();
     let mut open = Builder::default();
     for event in events {
-        if open.has_bare_tombstone(event.trade_post_id) && event.change != Change::Tombstone {
-            plans.push(std::mem::take(&mut open).plan);
+        match event {
+            Event::Truncate { lsn, times } => {
+                steps.extend(open.take());
+                steps.push(Step::Truncate { lsn, times });
+            }
+            Event::Post(event) => {
+                if open.has_bare_tombstone(event.trade_post_id) && event.change != Change::Tombstone {
+                    steps.extend(open.take());
+                }
+                open.add(event);
+            }
         }
-        open.add(event);
     }
-    if !open.plan.posts.is_empty() {
-        plans.push(open.plan);
-    }
-    plans
+    steps.extend(open.take());
+    steps
 }
 
 #[derive(Default)]
 struct Builder {
-    plan: Plan,
+    posts: Vec<PostPlan>,
     index: HashMap<i64, usize>,
 }
 
 impl Builder {
+    fn take(&mut self) -> Option<Step> {
+        let Self { posts, .. } = std::mem::take(self);
+        (!posts.is_empty()).then_some(Step::Posts(posts))
+    }
+
     fn has_bare_tombstone(&self, trade_post_id: i64) -> bool {
         self.index
             .get(&trade_post_id)
-            .is_some_and(|&i| self.plan.posts[i].bare_tombstone.is_some())
+            .is_some_and(|&i| self.posts[i].bare_tombstone.is_some())
     }
 
     fn add(&mut self, event: ChangeEvent) {
@@ -85,7 +117,7 @@ impl Builder {
             position,
             change,
         } = event;
-        let posts = &mut self.plan.posts;
+        let posts = &mut self.posts;
         let index = *self.index.entry(trade_post_id).or_insert_with(|| {
             posts.push(PostPlan {
                 trade_post_id,
@@ -93,6 +125,7 @@ impl Builder {
                 last_is_delete: false,
                 state: None,
                 deleted: None,
+                moves: Vec::new(),
                 bare_tombstone: None,
             });
             posts.len() - 1
@@ -107,14 +140,27 @@ impl PostPlan {
         self.last = position;
         self.last_is_delete = !matches!(change, Change::Upsert { .. });
         match change {
-            Change::Upsert { lsn, post } => self.become_newer(NewState {
-                lsn,
-                post: Some(post),
-            }),
+            Change::Upsert { lsn, post, created } => {
+                let born = created.then_some(lsn);
+                self.become_newer(NewState {
+                    lsn,
+                    row: Row::Lives { post, born },
+                });
+            }
             Change::Delete { lsn, times } => self.delete(Deleted {
                 lsn,
                 times: Some(times),
             }),
+            Change::Move { lsn, to } => {
+                let behind = self.moves.partition_point(|known| known.lsn < lsn);
+                if self.moves.get(behind).is_none_or(|known| known.lsn != lsn) {
+                    self.moves.insert(behind, Move { lsn, to });
+                }
+                self.become_newer(NewState {
+                    lsn,
+                    row: Row::Moved(to),
+                });
+            }
             Change::Tombstone if follows_delete => {}
             Change::Tombstone => match &self.state {
                 // Its delete was compacted away or lost: it ends the row that came before it.
@@ -133,14 +179,20 @@ impl PostPlan {
         }
         self.become_newer(NewState {
             lsn: deleted.lsn,
-            post: None,
+            row: Row::Gone,
         });
     }
 
-    fn become_newer(&mut self, state: NewState) {
-        if self.state.as_ref().is_none_or(|known| known.lsn <= state.lsn) {
-            self.state = Some(state);
+    fn become_newer(&mut self, mut state: NewState) {
+        if let Some(known) = &self.state {
+            if known.lsn > state.lsn {
+                return;
+            }
+            if let (Row::Lives { born: known, .. }, Row::Lives { born, .. }) = (&known.row, &mut state.row) {
+                *born = born.or(*known);
+            }
         }
+        self.state = Some(state);
     }
 }
 
@@ -159,21 +211,42 @@ mod tests {
         }
     }
 
-    fn events(changes: impl IntoIterator<Item = Change>) -> Vec<ChangeEvent> {
+    fn event(trade_post_id: i64, offset: i64, change: Change) -> Event {
+        let position = Position { partition: 0, offset };
+        Event::Post(ChangeEvent {
+            trade_post_id,
+            position,
+            change,
+        })
+    }
+
+    fn events(changes: impl IntoIterator<Item = Change>) -> Vec<Event> {
         (0..)
             .zip(changes)
-            .map(|(offset, change)| ChangeEvent {
-                trade_post_id: POST,
-                position: Position { partition: 0, offset },
-                change,
-            })
+            .map(|(offset, change)| event(POST, offset, change))
             .collect()
+    }
+
+    fn posts(step: Step) -> Vec<PostPlan> {
+        match step {
+            Step::Posts(posts) => posts,
+            Step::Truncate { .. } => panic!("not a step of posts"),
+        }
     }
 
     fn upsert(lsn: i64) -> Change {
         Change::Upsert {
             lsn,
             post: post("자전거"),
+            created: false,
+        }
+    }
+
+    fn create(lsn: i64) -> Change {
+        Change::Upsert {
+            lsn,
+            post: post("자전거"),
+            created: true,
         }
     }
 
@@ -187,13 +260,15 @@ mod tests {
     fn single(changes: impl IntoIterator<Item = Change>) -> PostPlan {
         let mut plans = plan(events(changes));
         assert_eq!(plans.len(), 1, "{plans:?}");
-        let mut posts = plans.remove(0).posts;
+        let mut posts = posts(plans.remove(0));
         assert_eq!(posts.len(), 1, "{posts:?}");
         posts.remove(0)
     }
 
     fn lives(plan: &PostPlan) -> Option<bool> {
-        plan.state.as_ref().map(|state| state.post.is_some())
+        plan.state
+            .as_ref()
+            .map(|state| matches!(state.row, Row::Lives { .. }))
     }
 
     #[test]
@@ -241,9 +316,49 @@ mod tests {
 
     #[test]
     fn what_follows_a_bare_tombstone_waits_for_it() {
-        let plans = plan(events([Change::Tombstone, upsert(30)]));
-        assert_eq!(plans.len(), 2);
-        assert_eq!(lives(&plans[1].posts[0]), Some(true));
+        let mut steps = plan(events([Change::Tombstone, upsert(30)]));
+        assert_eq!(steps.len(), 2);
+        assert_eq!(lives(&posts(steps.remove(1))[0]), Some(true));
+    }
+
+    #[test]
+    fn a_row_is_born_when_it_was_created_and_not_when_it_was_changed() {
+        let born = |changes: &[Change]| match single(changes.to_vec()).state.unwrap().row {
+            Row::Lives { born, .. } => born,
+            row => panic!("{row:?}"),
+        };
+        assert_eq!(born(&[upsert(10)]), None);
+        assert_eq!(born(&[create(10), upsert(11)]), Some(10));
+        assert_eq!(born(&[create(10), delete(20), create(30), upsert(31)]), Some(30));
+        assert_eq!(born(&[upsert(31), create(30)]), None, "read again");
+    }
+
+    #[test]
+    fn moves_are_kept_oldest_first_and_once() {
+        let moved = |lsn, to| Change::Move { lsn, to };
+        let plan = single([moved(20, 8), moved(10, 9), Change::Tombstone, moved(20, 8)]);
+        assert_eq!(plan.moves, [Move { lsn: 10, to: 9 }, Move { lsn: 20, to: 8 }]);
+        assert_eq!(
+            plan.state,
+            Some(NewState {
+                lsn: 20,
+                row: Row::Moved(8)
+            })
+        );
+        assert_eq!((plan.deleted, plan.bare_tombstone), (None, None));
+    }
+
+    #[test]
+    fn a_truncate_is_a_step_of_its_own() {
+        let truncate = Event::Truncate {
+            lsn: 15,
+            times: CaptureTimes::default(),
+        };
+        let steps = plan([event(1, 0, upsert(10)), truncate, event(1, 1, upsert(20))]);
+        assert!(matches!(
+            steps[..],
+            [Step::Posts(_), Step::Truncate { lsn: 15, .. }, Step::Posts(_)]
+        ));
     }
 
     fn any_change() -> impl Strategy<Value = Change> {
@@ -255,7 +370,7 @@ mod tests {
         fn the_newest_lsn_decides_whatever_the_order(changes in prop::collection::vec(any_change(), 1..20)) {
             let newest = changes.iter().map(|change| match change {
                 Change::Upsert { lsn, .. } | Change::Delete { lsn, .. } => *lsn,
-                Change::Tombstone => unreachable!("not generated"),
+                Change::Move { .. } | Change::Tombstone => unreachable!("not generated"),
             }).max().unwrap();
             let newest_delete = changes.iter().filter_map(|change| match change {
                 Change::Delete { lsn, .. } => Some(*lsn),
@@ -268,16 +383,14 @@ mod tests {
 
         #[test]
         fn each_post_occurs_once_in_a_plan(ids in prop::collection::vec(1i64..5, 0..40)) {
-            let events = (0..).zip(&ids).map(|(offset, id)| ChangeEvent {
-                trade_post_id: *id,
-                position: Position { partition: 0, offset },
-                change: if offset % 3 == 0 { Change::Tombstone } else { upsert(offset) },
+            let events = (0..).zip(&ids).map(|(offset, id)| {
+                event(*id, offset, if offset % 3 == 0 { Change::Tombstone } else { upsert(offset) })
             });
-            for plan in plan(events) {
-                let mut seen: Vec<_> = plan.posts.iter().map(|post| post.trade_post_id).collect();
+            for plan in plan(events).into_iter().map(posts) {
+                let mut seen: Vec<_> = plan.iter().map(|post| post.trade_post_id).collect();
                 seen.sort_unstable();
                 seen.dedup();
-                prop_assert_eq!(seen.len(), plan.posts.len());
+                prop_assert_eq!(seen.len(), plan.len());
             }
         }
     }

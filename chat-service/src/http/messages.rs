@@ -13,10 +13,7 @@ use service_kit::{
 use super::{App, error::ApiError, page, rooms};
 use crate::{
     message::{check_body, check_client_message_id},
-    store::{
-        messages::{Outgoing, Sent, Window},
-        now,
-    },
+    store::messages::{Outgoing, Sent, Window},
     view::MessageView,
 };
 
@@ -67,7 +64,7 @@ pub async fn send(
         client_message_id,
         body,
     };
-    match app.store.send(&outgoing, now()).await? {
+    match app.outbox.send(outgoing).await? {
         Sent::New(message) => Ok((StatusCode::CREATED, Json(MessageView::from(message)))),
         Sent::Repeated(message) => Ok((StatusCode::OK, Json(MessageView::from(message)))),
         Sent::NoRoom => Err(ApiError::NoRoom),

@@ -12,7 +12,7 @@ use service_kit::{
     server::{Limits, api},
 };
 
-use crate::{config::StreamConfig, live::hub::Hub, store::Store};
+use crate::{config::StreamConfig, live::hub::Hub, outbox::Outbox, store::Store};
 
 mod admin;
 pub mod error;
@@ -31,6 +31,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct App {
     pub store: Store,
+    pub outbox: Outbox,
     pub hub: Arc<Hub>,
     pub streams: StreamConfig,
 }

@@ -3,7 +3,10 @@
 //! Invariant: a deletion is written in the transaction that closes its rooms and tells their
 //! members, and becomes `done` only when no room closed by it and no message of such a room is left.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use futures_util::TryStreamExt;
 use mongodb::{
@@ -14,7 +17,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Store, now};
 use crate::{
     notification::{CloseReason, Kind},
     room::{DeletionId, Room},
@@ -71,91 +74,104 @@ pub struct Closing {
     pub erase_at: DateTime,
 }
 
+/// What decides whether a room is closed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct RoomKey {
+    #[serde(rename = "_id")]
+    pub id: ObjectId,
+    pub trade_post_id: i64,
+    pub generation: i64,
+}
+
 impl Store {
-    /// Closes the open rooms of the deleted posts and tells each member once per room. Answers how
-    /// many rooms that were. Repeating it closes and tells nothing more.
-    pub async fn close(&self, closings: &[Closing], now: impl Fn() -> DateTime) -> Result<usize> {
-        let by_post: HashMap<i64, &Closing> = closings
-            .iter()
-            .map(|closing| (closing.id.post, closing))
-            .collect();
+    /// Closes those of the open rooms that match `filter` for which `closing_of` answers a deletion,
+    /// and tells each member once per room. Answers how many rooms that were. Repeating it closes
+    /// and tells nothing more.
+    pub async fn close(
+        &self,
+        filter: Document,
+        closing_of: &(impl Fn(&RoomKey) -> Option<Closing> + Sync),
+    ) -> Result<usize> {
+        let mut filter = filter;
+        filter.insert("state", "open");
+        let key = doc! { "trade_post_id": 1, "generation": 1 };
+        let mut open = self
+            .rooms
+            .clone_with_type::<RoomKey>()
+            .find(filter)
+            .projection(key)
+            .await?;
         let mut closed = 0;
-        loop {
-            let (ids, more) = self.to_close(&by_post).await?;
-            if ids.is_empty() {
-                return Ok(closed);
+        let mut chunk = Vec::new();
+        while let Some(room) = open.try_next().await? {
+            if let Some(closing) = closing_of(&room) {
+                chunk.push((room.id, closing));
             }
-            let mut transaction = self.transaction().await?;
-            closed += loop {
-                transaction.begin().await?;
-                let rooms = self
-                    .close_in(&mut transaction.session, &ids, &by_post, now())
-                    .await;
-                if let Some(rooms) = transaction.end(rooms).await? {
-                    break rooms;
-                }
-            };
-            if !more {
-                return Ok(closed);
+            if chunk.len() == ROOMS_PER_TRANSACTION {
+                closed += self.close_chunk(&std::mem::take(&mut chunk)).await?;
             }
         }
+        Ok(closed + self.close_chunk(&chunk).await?)
     }
 
-    /// Open rooms of the deleted generations, and whether there are more than were answered.
-    async fn to_close(&self, by_post: &HashMap<i64, &Closing>) -> Result<(Vec<ObjectId>, bool)> {
-        let posts: Vec<i64> = by_post.keys().copied().collect();
-        let filter = doc! { "trade_post_id": { "$in": posts }, "state": "open" };
-        let mut open = self.rooms.find(filter).await?;
-        let mut ids = Vec::new();
-        while let Some(room) = open.try_next().await? {
-            if by_post
-                .get(&room.trade_post_id)
-                .is_some_and(|closing| room.generation <= closing.id.lsn)
-            {
-                if ids.len() == ROOMS_PER_TRANSACTION {
-                    return Ok((ids, true));
-                }
-                ids.push(room.id);
+    async fn close_chunk(&self, chunk: &[(ObjectId, Closing)]) -> Result<usize> {
+        if chunk.is_empty() {
+            return Ok(0);
+        }
+        let mut transaction = self.transaction().await?;
+        loop {
+            transaction.begin().await?;
+            let rooms = self.close_in(&mut transaction.session, chunk, now()).await;
+            if let Some(rooms) = transaction.end(rooms).await? {
+                return Ok(rooms);
             }
         }
-        Ok((ids, false))
     }
 
     async fn close_in(
         &self,
         session: &mut ClientSession,
-        ids: &[ObjectId],
-        by_post: &HashMap<i64, &Closing>,
+        chunk: &[(ObjectId, Closing)],
         now: DateTime,
     ) -> Result<usize> {
+        let closings: HashMap<ObjectId, &Closing> =
+            chunk.iter().map(|(id, closing)| (*id, closing)).collect();
+        let ids: Vec<ObjectId> = closings.keys().copied().collect();
         let filter = doc! { "_id": { "$in": ids }, "state": "open" };
         let mut open = self.rooms.find(filter).session(&mut *session).await?;
-        let mut rooms: HashMap<i64, Vec<Room>> = HashMap::new();
-        let mut closed = 0;
+        let mut rooms: BTreeMap<DeletionId, (&Closing, Vec<Room>)> = BTreeMap::new();
+        let mut drafts = Vec::new();
         while let Some(room) = open.next(&mut *session).await.transpose()? {
-            rooms.entry(room.trade_post_id).or_default().push(room);
-            closed += 1;
-        }
-        if rooms.is_empty() {
-            return Ok(0);
-        }
-        let mut models = Vec::with_capacity(2 * rooms.len());
-        for (post, rooms) in &rooms {
-            models.extend(self.close_models(by_post[post], rooms, now)?);
-        }
-        self.client.bulk_write(models).session(&mut *session).await?;
-        let drafts = rooms.into_values().flatten().flat_map(|room| {
-            room.members.map(|member_id| Draft {
+            let Some(closing) = closings
+                .get(&room.id)
+                .filter(|closing| room.trade_post_id == closing.id.post)
+            else {
+                continue;
+            };
+            drafts.extend(room.members.map(|member_id| Draft {
                 member_id,
                 kind: Kind::RoomClosed {
                     reason: CloseReason::TradePostDeleted,
                 },
                 room_id: room.id,
                 trade_post_id: room.trade_post_id,
-            })
-        });
-        self.notify(drafts.collect(), now, session).await?;
-        Ok(closed)
+            }));
+            rooms
+                .entry(closing.id)
+                .or_insert((closing, Vec::new()))
+                .1
+                .push(room);
+        }
+        if rooms.is_empty() {
+            return Ok(0);
+        }
+        let mut models = Vec::with_capacity(2 * rooms.len());
+        for (closing, rooms) in rooms.values() {
+            models.extend(self.close_models(closing, rooms, now)?);
+        }
+        self.client.bulk_write(models).session(&mut *session).await?;
+        self.notify(drafts, now, session).await?;
+        Ok(rooms.values().map(|(_, rooms)| rooms.len()).sum())
     }
 
     fn close_models(&self, closing: &Closing, rooms: &[Room], now: DateTime) -> Result<[WriteModel; 2]> {

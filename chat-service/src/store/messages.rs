@@ -4,24 +4,26 @@
 //! either committed before the room's close, and then erased with it, or not sent at all. A
 //! repeated `client_message_id` answers the first message.
 
+use std::collections::{HashMap, HashSet};
+
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::{DateTime, doc, oid::ObjectId},
+    bson::{DateTime, Document, doc, oid::ObjectId, serialize_to_bson, serialize_to_document},
     error::{Error, Result},
-    options::ReturnDocument,
+    options::{InsertOneModel, UpdateOneModel, WriteModel},
 };
 
-use super::{Store, is_duplicate_key, posts::PostState};
+use super::{Conflict, Store, is_duplicate_key};
 use crate::{
     message::Message,
     notification::{CloseReason, Kind},
-    room::Closed,
+    room::{Closed, LastMessage, Room},
     store::notifications::Draft,
 };
 
 /// What became of a message.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Sent {
     New(Message),
     /// The id was used before: this is the message of then.
@@ -49,108 +51,187 @@ pub struct Outgoing {
     pub body: String,
 }
 
+/// A message's identity for its sender.
+type Key<'a> = (ObjectId, i64, &'a str);
+
+impl Outgoing {
+    fn key(&self) -> Key<'_> {
+        (self.room_id, self.sender_id, &self.client_message_id)
+    }
+}
+
 impl Store {
-    /// Sends a message once.
-    pub async fn send(&self, outgoing: &Outgoing, now: DateTime) -> Result<Sent> {
-        let mut transaction = self.transaction().await?;
-        let outcome = loop {
-            transaction.begin().await?;
-            let sent = self.send_in(&mut transaction.session, outgoing, now).await;
-            if let Some(outcome) = transaction.end(sent).await.transpose() {
-                break outcome;
+    /// Sends messages in their order, each once, and answers what became of each. The cost is that of
+    /// one transaction, unless some are repeated.
+    pub async fn send(&self, outgoing: &[Outgoing], now: DateTime) -> Result<Vec<Sent>> {
+        let mut answers: Vec<Option<Sent>> = vec![None; outgoing.len()];
+        loop {
+            let mut keys = HashSet::new();
+            let (places, batch): (Vec<usize>, Vec<&Outgoing>) = outgoing
+                .iter()
+                .enumerate()
+                .filter(|(place, message)| answers[*place].is_none() && keys.insert(message.key()))
+                .unzip();
+            if batch.is_empty() {
+                return Ok(answers.into_iter().flatten().collect());
             }
-        };
-        match outcome {
-            Err(error) if is_duplicate_key(&error) => {
-                let Outgoing {
-                    room_id,
-                    sender_id,
-                    client_message_id,
-                    ..
-                } = outgoing;
-                let first = doc! {
-                    "room_id": room_id,
-                    "sender_id": sender_id,
-                    "client_message_id": client_message_id,
-                };
-                let first = self.messages.find_one(first).await?;
-                // Erased in between: the room is gone.
-                Ok(first.map_or(Sent::NoRoom, Sent::Repeated))
+            match self.send_together(&batch, now).await {
+                Ok(sent) => {
+                    for (place, sent) in places.into_iter().zip(sent) {
+                        answers[place] = Some(sent);
+                    }
+                }
+                Err(error) if is_duplicate_key(&error) => {
+                    let earlier = self.sent_before(&batch).await?;
+                    for (place, message) in places.into_iter().zip(batch) {
+                        let first = earlier.iter().find(|first| {
+                            message.key() == (first.room_id, first.sender_id, &first.client_message_id)
+                        });
+                        answers[place] = first.cloned().map(Sent::Repeated);
+                    }
+                    if earlier.is_empty() {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => error
-                .get_custom::<Closed>()
-                .copied()
-                .map(Sent::Closed)
-                .ok_or(error),
-            Ok(Sent::NoRoom) => {
-                let closed = self.closed(outgoing.room_id, outgoing.sender_id).await?;
-                Ok(closed.map_or(Sent::NoRoom, Sent::Closed))
-            }
-            sent => sent,
         }
     }
 
-    async fn send_in(&self, session: &mut ClientSession, outgoing: &Outgoing, now: DateTime) -> Result<Sent> {
-        let Outgoing {
-            room_id,
-            sender_id,
-            client_message_id,
-            body,
-        } = outgoing.clone();
-        let open = doc! { "_id": room_id, "members": sender_id, "state": "open" };
-        // The sequence is the room's own, read and raised in one write.
-        let raise = vec![doc! { "$set": {
-            "last_message": {
-                "seq": "$next_seq",
-                "sender_id": sender_id,
-                "body": { "$literal": &body },
-                "sent_at": now,
-            },
-            "last_activity_at": now,
-            "next_seq": { "$add": ["$next_seq", 1_i64] },
-        } }];
-        let room = self
-            .rooms
-            .find_one_and_update(open, raise)
-            .return_document(ReturnDocument::Before)
-            .session(&mut *session)
-            .await?;
-        let Some(room) = room else {
-            return Ok(Sent::NoRoom);
+    async fn send_together(&self, outgoing: &[&Outgoing], now: DateTime) -> Result<Vec<Sent>> {
+        let mut transaction = self.transaction().await?;
+        let mut answers = loop {
+            transaction.begin().await?;
+            let sent = self.send_in(&mut transaction.session, outgoing, now).await;
+            if let Some(sent) = transaction.end(sent).await? {
+                break sent;
+            }
         };
-        // A post with very many rooms is fenced before the last of them is closed.
-        let post = self
-            .posts
-            .find_one(doc! { "_id": room.trade_post_id })
-            .session(&mut *session)
-            .await?;
-        if post.is_some_and(|post| post.state == PostState::Deleted) {
-            // An error, so that the transaction is undone.
-            return Err(Error::custom(Closed {
-                trade_post_id: room.trade_post_id,
-                reason: CloseReason::TradePostDeleted,
-            }));
+        for (answer, message) in answers.iter_mut().zip(outgoing) {
+            if matches!(answer, Sent::NoRoom)
+                && let Some(closed) = self.closed(message.room_id, message.sender_id).await?
+            {
+                *answer = Sent::Closed(closed);
+            }
         }
-        let recipient = room.other(sender_id);
-        let message = Message {
-            room_id,
-            seq: room.next_seq,
-            sender_id,
-            client_message_id,
-            body,
-            sent_at: now,
-        };
-        self.messages.insert_one(&message).session(&mut *session).await?;
-        let draft = Draft {
-            member_id: recipient,
-            kind: Kind::Message {
-                message_seq: message.seq,
-            },
-            room_id,
-            trade_post_id: room.trade_post_id,
-        };
-        self.notify(vec![draft], now, session).await?;
-        Ok(Sent::New(message))
+        Ok(answers)
+    }
+
+    async fn send_in(
+        &self,
+        session: &mut ClientSession,
+        outgoing: &[&Outgoing],
+        now: DateTime,
+    ) -> Result<Vec<Sent>> {
+        let room_ids: Vec<ObjectId> = outgoing.iter().map(|message| message.room_id).collect();
+        let mut rooms: HashMap<ObjectId, Room> = self
+            .rooms
+            .find(doc! { "_id": { "$in": room_ids }, "state": "open" })
+            .session(&mut *session)
+            .await?
+            .stream(&mut *session)
+            .map_ok(|room| (room.id, room))
+            .try_collect()
+            .await?;
+        // A post with very many rooms is fenced before the last of them is closed.
+        let post_ids: Vec<i64> = rooms.values().map(|room| room.trade_post_id).collect();
+        let fenced: HashSet<i64> = self
+            .posts
+            .find(doc! { "_id": { "$in": post_ids }, "state": "deleted" })
+            .session(&mut *session)
+            .await?
+            .stream(&mut *session)
+            .map_ok(|post| post.id)
+            .try_collect()
+            .await?;
+        let before: HashMap<ObjectId, i64> = rooms.iter().map(|(id, room)| (*id, room.next_seq)).collect();
+        let answers: Vec<Sent> = outgoing
+            .iter()
+            .map(|message| match rooms.get_mut(&message.room_id) {
+                Some(room) if !room.members.contains(&message.sender_id) => Sent::NoRoom,
+                Some(room) if fenced.contains(&room.trade_post_id) => Sent::Closed(Closed {
+                    trade_post_id: room.trade_post_id,
+                    reason: CloseReason::TradePostDeleted,
+                }),
+                Some(room) => Sent::New(take_in(room, message, now)),
+                None => Sent::NoRoom,
+            })
+            .collect();
+        self.store_sent(&rooms, &before, &answers, session).await?;
+        let drafts = new(&answers).filter_map(|message| {
+            let room = rooms.get(&message.room_id)?;
+            Some(Draft {
+                member_id: room.other(message.sender_id),
+                kind: Kind::Message {
+                    message_seq: message.seq,
+                },
+                room_id: room.id,
+                trade_post_id: room.trade_post_id,
+            })
+        });
+        self.notify(drafts.collect(), now, session).await?;
+        Ok(answers)
+    }
+
+    /// Writes the new messages, and the rooms that took them in.
+    async fn store_sent(
+        &self,
+        rooms: &HashMap<ObjectId, Room>,
+        before: &HashMap<ObjectId, i64>,
+        answers: &[Sent],
+        session: &mut ClientSession,
+    ) -> Result<()> {
+        let mut models: Vec<WriteModel> = Vec::new();
+        for (id, room) in rooms {
+            let seen = before.get(id).copied().unwrap_or_default();
+            if room.next_seq == seen {
+                continue;
+            }
+            let last_message = serialize_to_bson(&room.last_message).map_err(Error::custom)?;
+            let raised = UpdateOneModel::builder()
+                .namespace(self.rooms.namespace())
+                .filter(doc! { "_id": id, "state": "open", "next_seq": seen })
+                .update(doc! { "$set": {
+                    "next_seq": room.next_seq,
+                    "last_message": last_message,
+                    "last_activity_at": room.last_activity_at,
+                } })
+                .build();
+            models.push(raised.into());
+        }
+        let raised = models.len();
+        if raised == 0 {
+            return Ok(());
+        }
+        for message in new(answers) {
+            let insert = InsertOneModel::builder()
+                .namespace(self.messages.namespace())
+                .document(serialize_to_document(message).map_err(Error::custom)?)
+                .build();
+            models.push(insert.into());
+        }
+        let written = self.client.bulk_write(models).session(session).await?;
+        if usize::try_from(written.matched_count) == Ok(raised) {
+            Ok(())
+        } else {
+            Err(Error::custom(Conflict))
+        }
+    }
+
+    /// Those of `outgoing` that were sent already.
+    async fn sent_before(&self, outgoing: &[&Outgoing]) -> Result<Vec<Message>> {
+        let keys = outgoing.iter().map(|message| {
+            doc! {
+                "sender_id": message.sender_id,
+                "room_id": message.room_id,
+                "client_message_id": &message.client_message_id,
+            }
+        });
+        self.messages
+            .find(doc! { "$or": keys.collect::<Vec<Document>>() })
+            .await?
+            .try_collect()
+            .await
     }
 
     /// Messages of a room: the newest first, or the oldest first behind `after`.
@@ -168,4 +249,32 @@ impl Store {
             .try_collect()
             .await
     }
+}
+
+/// Gives the message the room's next sequence.
+fn take_in(room: &mut Room, outgoing: &Outgoing, now: DateTime) -> Message {
+    let message = Message {
+        room_id: room.id,
+        seq: room.next_seq,
+        sender_id: outgoing.sender_id,
+        client_message_id: outgoing.client_message_id.clone(),
+        body: outgoing.body.clone(),
+        sent_at: now,
+    };
+    room.next_seq += 1;
+    room.last_activity_at = now;
+    room.last_message = Some(LastMessage {
+        seq: message.seq,
+        sender_id: message.sender_id,
+        body: message.body.clone(),
+        sent_at: now,
+    });
+    message
+}
+
+fn new(answers: &[Sent]) -> impl Iterator<Item = &Message> {
+    answers.iter().filter_map(|answer| match answer {
+        Sent::New(message) => Some(message),
+        Sent::Repeated(_) | Sent::NoRoom | Sent::Closed(_) => None,
+    })
 }

@@ -27,6 +27,7 @@ use crate::{
 pub mod dead_letters;
 pub mod deletions;
 pub mod messages;
+mod moves;
 pub mod notifications;
 pub mod posts;
 pub mod rooms;
@@ -43,6 +44,8 @@ pub struct Store {
     pub inboxes: Collection<Document>,
     pub notifications: Collection<Notification>,
     pub deletions: Collection<Deletion>,
+    /// The LSN of the newest truncate of the captured table.
+    pub truncates: Collection<Document>,
     pub dead_letters: Collection<DeadLetter>,
     pub writer_schemas: Collection<Document>,
 }
@@ -70,6 +73,7 @@ impl Store {
             inboxes: db.collection("inboxes"),
             notifications: db.collection("notifications"),
             deletions: db.collection("deletions"),
+            truncates: db.collection("truncates"),
             dead_letters: db.collection("dead_letters"),
             writer_schemas: db.collection("writer_schemas"),
             client,
@@ -144,7 +148,7 @@ impl Store {
 
 /// A transaction that is repeated while it meets write conflicts:
 ///
-/// ```ignore
+/// ```text
 /// let mut transaction = store.transaction().await?;
 /// let done = loop {
 ///     transaction.begin().await?;
@@ -180,9 +184,7 @@ impl Transaction {
         };
         // Ends it on the server; an error here says no more than the first one.
         let _ = self.session.abort_transaction().await;
-        let passing = error.contains_label(TRANSIENT_TRANSACTION_ERROR)
-            || error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT);
-        if !passing || self.attempts == MAX_CONFLICTS {
+        if !is_passing(&error) || self.attempts == MAX_CONFLICTS {
             return Err(error);
         }
         self.attempts += 1;
@@ -190,6 +192,26 @@ impl Transaction {
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..ceiling))).await;
         Ok(None)
     }
+}
+
+/// What a transaction had read was changed by another one meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Conflict;
+
+/// Whether a transaction that met `error` is to be repeated.
+fn is_passing(error: &Error) -> bool {
+    const WRITE_CONFLICT: i32 = 112;
+    let conflict = match &*error.kind {
+        // Some servers report it as the failure of one write, without a label.
+        ErrorKind::BulkWrite(error) => error
+            .write_errors
+            .values()
+            .any(|error| error.code == WRITE_CONFLICT),
+        _ => error.get_custom::<Conflict>().is_some(),
+    };
+    conflict
+        || error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+        || error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
 }
 
 /// The time as MongoDB keeps it.

@@ -7,7 +7,7 @@
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::{DateTime, Document, doc},
+    bson::{Bson, DateTime, Document, doc},
     error::Result,
     options::{ReturnDocument, UpdateOneModel, WriteModel},
 };
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use crate::cdc::{
     change_event::Position,
-    plan::{NewState, PostPlan},
+    plan::{NewState, PostPlan, Row},
 };
 
 /// A trade post's projection.
@@ -39,6 +39,9 @@ pub struct TradePost {
     pub generation: i64,
     #[serde(default)]
     pub deleted_at: Option<DateTime>,
+    /// The id that the row has since, where it was not deleted but given another one.
+    #[serde(default)]
+    pub moved_to: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,9 @@ pub enum PostState {
     Live,
     Deleted,
 }
+
+/// The one document of `truncates`.
+const TRUNCATE: &str = "trade_posts";
 
 impl Store {
     /// Writes what a batch says of its posts, in one round trip.
@@ -85,6 +91,26 @@ impl Store {
             .await
     }
 
+    /// Remembers that the table was emptied at `lsn` and fences every post that is older.
+    ///
+    /// The mark comes first: an older row read from another partition meanwhile is either fenced
+    /// here or sees the mark.
+    pub async fn truncate(&self, lsn: i64, now: DateTime) -> Result<()> {
+        self.truncates
+            .update_one(doc! { "_id": TRUNCATE }, doc! { "$max": { "lsn": lsn } })
+            .upsert(true)
+            .await?;
+        let older = doc! { "state": "live", "lsn": { "$lt": lsn } };
+        let gone = doc! { "$set": { "state": "deleted", "lsn": lsn, "deleted_at": now } };
+        self.posts.update_many(older, gone).await.map(drop)
+    }
+
+    /// LSN of the newest truncate, if there was one.
+    pub async fn truncated_at(&self) -> Result<Option<i64>> {
+        let mark = self.truncates.find_one(doc! { "_id": TRUNCATE }).await?;
+        Ok(mark.and_then(|mark| mark.get_i64("lsn").ok()))
+    }
+
     pub async fn post(&self, id: i64) -> Result<Option<TradePost>> {
         self.posts.find_one(doc! { "_id": id }).await
     }
@@ -119,7 +145,7 @@ fn newest_wins(post: &PostPlan, now: DateTime) -> Vec<Document> {
     ] };
     let last = doc! { "partition": partition, "offset": offset, "is_delete": post.last_is_delete };
     let last = doc! { "last": { "$cond": [replayed, "$last", last] } };
-    let Some(NewState { lsn, post: row }) = &post.state else {
+    let Some(NewState { lsn, row }) = &post.state else {
         return vec![doc! { "$set": last }];
     };
     let newer = doc! { "$gt": [*lsn, { "$ifNull": ["$lsn", -1_i64] }] };
@@ -129,18 +155,22 @@ fn newest_wins(post: &PostPlan, now: DateTime) -> Vec<Document> {
         { "$eq": ["$state", "live"] },
         { "$gt": ["$generation", ended] },
     ] };
-    let set = if let Some(row) = row {
-        doc! {
-            "seller_id": row.seller_id,
-            "title": { "$literal": &row.title },
-            "status": { "$literal": &row.status },
+    let set = match row {
+        Row::Lives { post, born } => doc! {
+            "seller_id": post.seller_id,
+            "title": { "$literal": &post.title },
+            "status": { "$literal": &post.status },
             "state": "live",
             "lsn": *lsn,
-            "generation": { "$cond": [same_generation, "$generation", *lsn] },
+            "generation": match born {
+                Some(born) => Bson::from(*born),
+                None => doc! { "$cond": [same_generation, "$generation", *lsn] }.into(),
+            },
             "deleted_at": "$$REMOVE",
-        }
-    } else {
-        doc! { "state": "deleted", "lsn": *lsn, "deleted_at": now }
+            "moved_to": "$$REMOVE",
+        },
+        Row::Gone => doc! { "state": "deleted", "lsn": *lsn, "deleted_at": now },
+        Row::Moved(to) => doc! { "state": "deleted", "lsn": *lsn, "deleted_at": now, "moved_to": *to },
     };
     let mut fields: Document = set
         .into_iter()

@@ -69,8 +69,10 @@ impl Store {
         let Some(post) = self.hold_post(trade_post_id, session).await? else {
             return Ok(Opened::UnknownPost);
         };
-        let (PostState::Live, Some(seller_id)) = (post.state, post.seller_id) else {
-            return Ok(Opened::PostDeleted);
+        let seller_id = match (post.state, post.seller_id) {
+            (PostState::Live, Some(seller_id)) => seller_id,
+            (PostState::Live, None) => return Ok(Opened::UnknownPost),
+            (PostState::Deleted, _) => return Ok(Opened::PostDeleted),
         };
         if seller_id == buyer_id {
             return Ok(Opened::OwnPost);

@@ -8,7 +8,7 @@ use std::{
 use chat_service::{
     Listeners,
     cdc::{
-        change_event::{CaptureTimes, Change, ChangeEvent, Position, Post},
+        change_event::{CaptureTimes, Change, ChangeEvent, Event, Position, Post},
         close::carry_out,
         plan::plan,
     },
@@ -157,16 +157,30 @@ impl Chat {
 
     /// Carries out captured changes as the consumer does, as one batch. Answers the rooms closed.
     pub async fn capture(&self, changes: impl IntoIterator<Item = (i64, i64, Change)>) -> usize {
-        let events = changes
-            .into_iter()
-            .map(|(trade_post_id, offset, change)| ChangeEvent {
+        let events = changes.into_iter().map(|(trade_post_id, offset, change)| {
+            let position = Position { partition: 0, offset };
+            Event::Post(ChangeEvent {
                 trade_post_id,
-                position: Position { partition: 0, offset },
+                position,
                 change,
-            });
+            })
+        });
+        self.carry_out(events.collect::<Vec<_>>()).await
+    }
+
+    /// The whole table was emptied at `lsn`.
+    pub async fn truncate(&self, lsn: i64) -> usize {
+        self.carry_out([Event::Truncate {
+            lsn,
+            times: CaptureTimes::default(),
+        }])
+        .await
+    }
+
+    async fn carry_out(&self, events: impl IntoIterator<Item = Event>) -> usize {
         let mut rooms = 0;
-        for plan in plan(events.collect::<Vec<_>>()) {
-            rooms += carry_out(&self.store, &plan, now(), Duration::ZERO)
+        for step in plan(events) {
+            rooms += carry_out(&self.store, &step, now(), Duration::ZERO)
                 .await
                 .unwrap();
         }
@@ -226,11 +240,23 @@ impl Answer {
 pub fn upsert(lsn: i64) -> Change {
     Change::Upsert {
         lsn,
+        created: false,
         post: Post {
             seller_id: SELLER,
             title: "자전거 팔아요".into(),
             status: "on_sale".into(),
         },
+    }
+}
+
+pub fn create(lsn: i64) -> Change {
+    match upsert(lsn) {
+        Change::Upsert { lsn, post, .. } => Change::Upsert {
+            lsn,
+            post,
+            created: true,
+        },
+        other => other,
     }
 }
 

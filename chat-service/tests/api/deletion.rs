@@ -190,14 +190,15 @@ async fn chats_may_be_kept_for_a_while_and_nobody_reads_them() {
     chat.on_sale(10, 100).await;
     let room = chat.room(10).await;
     chat.send(BUYER, &room, "1", "증거").await;
-    let plans = chat_service::cdc::plan::plan([chat_service::cdc::change_event::ChangeEvent {
+    let deleted = chat_service::cdc::change_event::ChangeEvent {
         trade_post_id: 10,
         position: chat_service::cdc::change_event::Position {
             partition: 0,
             offset: 2,
         },
         change: delete(200),
-    }]);
+    };
+    let plans = chat_service::cdc::plan::plan([chat_service::cdc::change_event::Event::Post(deleted)]);
     let keep = std::time::Duration::from_secs(3);
     let now = chat_service::store::now();
     chat_service::cdc::close::carry_out(&chat.store, &plans[0], now, keep)

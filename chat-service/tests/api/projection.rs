@@ -5,8 +5,9 @@ use chat_service::{
     store::posts::{PostState, TradePost},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
+use serde_json::json;
 
-use crate::chat::{Chat, delete, upsert};
+use crate::chat::{BUYER, Chat, create, delete, upsert};
 
 async fn post(chat: &Chat, id: i64) -> TradePost {
     chat.store.post(id).await.unwrap().expect("projected")
@@ -48,7 +49,7 @@ async fn a_tombstone_alone_deletes_what_came_before_it_and_nothing_later() {
     assert_eq!(post(&chat, 1).await.state, PostState::Live);
     assert_eq!(chat.capture([(1, 11, Change::Tombstone)]).await, 1);
     assert_eq!(post(&chat, 1).await.state, PostState::Deleted);
-    chat.get(crate::chat::BUYER, &format!("/v1/rooms/{room}"))
+    chat.get(BUYER, &format!("/v1/rooms/{room}"))
         .await
         .refused(410, "room-closed");
     // A post nobody has heard of stays unknown.
@@ -78,6 +79,7 @@ async fn a_title_is_stored_as_it_is() {
     let title = "$title {\"$literal\": 1} 한글";
     let change = Change::Upsert {
         lsn: 10,
+        created: false,
         post: chat_service::cdc::change_event::Post {
             seller_id: 1,
             title: title.into(),
@@ -159,4 +161,89 @@ async fn a_generation_lasts_from_a_create_to_the_delete() {
     chat.capture([(1, 6, upsert(31)), (1, 7, delete(20)), (1, 8, upsert(12))])
         .await;
     assert_eq!(generation().await, 30);
+}
+
+#[tokio::test]
+async fn a_truncate_takes_all_older_posts_and_no_later_one() {
+    let chat = Chat::start().await;
+    for id in 1..=3 {
+        chat.capture([(id, id, create(10 + id))]).await;
+    }
+    let rooms = [chat.room(1).await, chat.room(2).await];
+    // Created again before the truncate was read: it comes from another partition.
+    chat.capture([(3, 9, create(60))]).await;
+    let later = chat.room(3).await;
+    assert_eq!(chat.truncate(50).await, 2);
+    for room in &rooms {
+        chat.get(BUYER, &format!("/v1/rooms/{room}"))
+            .await
+            .refused(410, "room-closed");
+    }
+    assert_eq!(chat.get(BUYER, &format!("/v1/rooms/{later}")).await.status, 200);
+    assert_eq!(post(&chat, 3).await.state, PostState::Live);
+    assert_eq!(
+        (post(&chat, 1).await.state, post(&chat, 1).await.lsn),
+        (PostState::Deleted, 50)
+    );
+    // A row from before the truncate is read after it.
+    chat.capture([(4, 10, create(40))]).await;
+    assert_eq!(post(&chat, 4).await.state, PostState::Deleted);
+    assert_eq!(chat.truncate(50).await, 0, "read again");
+    // Ids begin anew.
+    chat.capture([(1, 11, create(70))]).await;
+    let again = chat.room(1).await;
+    assert_eq!(chat.truncate(50).await, 0);
+    assert_eq!(chat.get(BUYER, &format!("/v1/rooms/{again}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn rooms_go_with_a_post_whose_id_changes() {
+    let chat = Chat::start().await;
+    chat.on_sale(1, 10).await;
+    let room = chat.room(1).await;
+    let moved = [(1, 2, Change::Move { lsn: 20, to: 2 }), (1, 3, Change::Tombstone)];
+    assert_eq!(chat.capture(moved.clone()).await, 0);
+    assert_eq!(post(&chat, 1).await.state, PostState::Deleted);
+    // The new id is read from another partition, later.
+    let shown = chat.get(BUYER, &format!("/v1/rooms/{room}")).await;
+    assert_eq!(
+        shown.body["trade_post"],
+        json!({ "id": 2, "title": null, "status": null })
+    );
+    chat.post(BUYER, "/v1/rooms", json!({ "trade_post_id": 2 }))
+        .await
+        .refused(404, "not-found");
+    chat.capture([(2, 1, create(20))]).await;
+    assert_eq!(chat.room(2).await, room, "the buyer's room is the one that moved");
+    // Everything again, and an old delete of the new id from before the move.
+    assert_eq!(chat.capture(moved).await, 0);
+    assert_eq!(chat.capture([(2, 2, delete(15))]).await, 0);
+    assert_eq!(chat.send(BUYER, &room, "1", "그대로 있네요").await.status, 201);
+    assert_eq!(chat.capture([(2, 3, delete(30))]).await, 1);
+    chat.get(BUYER, &format!("/v1/rooms/{room}"))
+        .await
+        .refused(410, "room-closed");
+}
+
+#[tokio::test]
+async fn rooms_follow_however_late_a_changed_id_is_read() {
+    let chat = Chat::start().await;
+    chat.on_sale(1, 10).await;
+    let room = chat.room(1).await;
+    // 1 became 2 and 2 became 3; the partitions are read in the other order.
+    chat.capture([(2, 1, create(20)), (2, 2, Change::Move { lsn: 30, to: 3 })])
+        .await;
+    chat.capture([(3, 3, create(30))]).await;
+    chat.capture([(1, 4, Change::Move { lsn: 20, to: 2 })]).await;
+    let shown = chat.get(BUYER, &format!("/v1/rooms/{room}")).await;
+    assert_eq!(shown.body["trade_post"]["id"], 3);
+
+    // The new id is known to be deleted when the move is read.
+    chat.on_sale(5, 10).await;
+    let doomed = chat.room(5).await;
+    chat.capture([(6, 5, create(40)), (6, 6, delete(50))]).await;
+    assert_eq!(chat.capture([(5, 7, Change::Move { lsn: 40, to: 6 })]).await, 1);
+    chat.get(BUYER, &format!("/v1/rooms/{doomed}"))
+        .await
+        .refused(410, "room-closed");
 }
