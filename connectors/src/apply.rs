@@ -160,8 +160,7 @@ impl Connector<'_> {
         Ok((tasks, status))
     }
 
-    /// Repeats a request while the workers rebalance, which Connect answers with 409, within the time
-    /// that is left.
+    /// Repeats a request while the workers rebalance, within the time that is left.
     async fn patiently<T, F>(&self, request: impl Fn() -> F) -> Result<T, ConnectError>
     where
         F: Future<Output = Result<T, ConnectError>>,
@@ -175,9 +174,7 @@ impl Connector<'_> {
                     waited: self.wait,
                 })?;
             match answer {
-                Err(ConnectError::Refused { status: 409, .. })
-                    if Instant::now() + REBALANCE_PAUSE < deadline =>
-                {
+                Err(error) if error.is_rebalance() && Instant::now() + REBALANCE_PAUSE < deadline => {
                     sleep(REBALANCE_PAUSE).await;
                 }
                 answer => return answer,

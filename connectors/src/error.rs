@@ -82,6 +82,20 @@ pub enum ConnectError {
     NotFound { connector: String },
 }
 
+impl ConnectError {
+    /// Whether the workers are only agreeing on who runs what, so that the same request will be answered
+    /// soon. Connect mostly says so with 409, but reading a connector's tasks answers 500.
+    pub fn is_rebalance(&self) -> bool {
+        match self {
+            Self::Refused { status: 409, .. } => true,
+            Self::Refused {
+                status: 500, message, ..
+            } => message.contains("rebalance"),
+            _ => false,
+        }
+    }
+}
+
 /// One reason why Connect's validation refuses a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {

@@ -110,6 +110,8 @@ async fn connects_own_words_are_passed_on() {
 }
 
 const REBALANCE: &str = r#"{"error_code": 409, "message": "a rebalance is in process"}"#;
+const REBALANCE_EXPECTED: &str = r#"{"error_code": 500,
+    "message": "Request cannot be completed because a rebalance is expected"}"#;
 const RUNNING: &str = r#"{"name": "x", "connector": {"state": "RUNNING", "worker_id": "w:1"},
     "tasks": [{"id": 0, "state": "RUNNING", "worker_id": "w:1"}], "type": "source"}"#;
 
@@ -119,7 +121,7 @@ async fn a_rebalance_is_waited_for() {
     let stored = r#"{"connector.class": "io.example.C", "name": "x"}"#;
     let api = playback(vec![
         json("409 Conflict", REBALANCE),
-        json("409 Conflict", REBALANCE),
+        json("500 Internal Server Error", REBALANCE_EXPECTED),
         json("200 OK", stored),
         json("200 OK", RUNNING),
     ])
