@@ -55,6 +55,9 @@ enum Command {
     ///
     /// NAME.json is the configuration of the connector NAME, a flat JSON object of strings. A connector
     /// that is right already is left alone; if it has failed, it is restarted.
+    ///
+    /// RUNNING does not prove that changes arrive: Debezium retries without end what its database refuses
+    /// (a missing grant, a slot that another connector holds), and only the worker's log tells.
     Apply {
         /// Connector files, or folders of them
         #[arg(default_value = "connectors")]
