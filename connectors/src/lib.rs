@@ -4,6 +4,7 @@
 //! Decisions are pure ([`plan::Plan`], [`settle::Settling`], [`status::Standing`]); only [`ConnectApi`]
 //! talks to a server, and nothing here prints.
 
+mod answer;
 mod apply;
 pub mod config_file;
 mod connect_api;

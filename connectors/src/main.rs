@@ -6,6 +6,9 @@
     reason = "a command line speaks through its output"
 )]
 
+mod cli;
+mod present;
+
 use std::{
     error::Error,
     io::{self, IsTerminal, Write},
@@ -14,87 +17,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser, Subcommand};
-use comfy_table::{Table, presets::NOTHING};
+use clap::Parser;
 use connectors::{
-    Config, ConnectApi, ConnectError, Outcome, apply_telling,
+    ConnectApi, ConnectError, Outcome, apply_telling,
     config_file::{self, FileError},
     plan::Plan,
-    status::{Standing, Status, causes},
+    status::{Standing, Status},
 };
 
-/// Manages Debezium connectors through the REST API of Kafka Connect.
-#[derive(Debug, Parser)]
-#[command(version, after_help = EXIT_CODES)]
-struct Cli {
-    /// REST address of a Kafka Connect worker; user and password may stand in it, as in
-    /// `http://user:password@host:8083`
-    #[arg(
-        long,
-        global = true,
-        env = "CONNECT_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8083"
-    )]
-    connect_url: String,
-    #[command(subcommand)]
-    command: Command,
-}
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done; for status: everything is RUNNING
-  2  the command line or a connector file is wrong; nothing was done
-  3  Kafka Connect cannot be reached, does not answer, refuses the credentials, or is something else
-  4  Kafka Connect refuses the request: invalid configuration, unknown connector, another error
-  5  a connector or a task is not RUNNING";
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Create or update connectors from their files and wait until they are RUNNING
-    ///
-    /// NAME.json is the configuration of the connector NAME, a flat JSON object of strings. A connector
-    /// that is right already is left alone; if it has failed, it is restarted.
-    ///
-    /// RUNNING does not prove that changes arrive: Debezium retries without end what its database refuses
-    /// (a missing grant, a slot that another connector holds), and only the worker's log tells.
-    Apply {
-        /// Connector files, or folders of them
-        #[arg(default_value = "connectors")]
-        paths: Vec<PathBuf>,
-        /// Seconds that one connector may take to be RUNNING
-        #[arg(long, default_value = "60", value_parser = seconds)]
-        timeout: Duration,
-    },
-    /// Show the state of connectors and their tasks
-    Status {
-        /// Connectors; all if none is named
-        names: Vec<String>,
-        /// Print JSON, with whole stack traces
-        #[arg(long)]
-        json: bool,
-        /// Seconds to wait for the answer
-        #[arg(long, default_value = "30", value_parser = seconds)]
-        timeout: Duration,
-    },
-    /// Delete a connector; its replication slot and publication stay in PostgreSQL
-    Delete {
-        name: String,
-        /// Do not ask
-        #[arg(long, short)]
-        yes: bool,
-        /// Seconds to wait for each answer
-        #[arg(long, default_value = "30", value_parser = seconds)]
-        timeout: Duration,
-    },
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<u32>() {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
-        _ => Err("give a whole number of seconds, 1 or more".to_owned()),
-    }
-}
+use crate::{
+    cli::{Cli, Command},
+    present::{left_behind, table},
+};
 
 /// Why the command ends with another code than 0.
 #[derive(Debug, thiserror::Error)]
@@ -233,50 +167,6 @@ async fn status(api: &ConnectApi, names: &[String], json: bool, timeout: Duratio
     Ok(())
 }
 
-fn table(statuses: &[Status]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.set_header(["connector", "part", "state", "worker", "reason"]);
-    for status in statuses {
-        let connector = ("connector".to_owned(), &status.connector);
-        let tasks = status
-            .tasks
-            .iter()
-            .map(|task| (format!("task {}", task.id), &task.instance));
-        for (part, instance) in [connector].into_iter().chain(tasks) {
-            table.add_row([
-                status.name.clone(),
-                part,
-                instance.state.to_string(),
-                instance.worker_id.clone(),
-                instance.trace.as_deref().map(reason).unwrap_or_default(),
-            ]);
-        }
-    }
-    table
-}
-
-/// The first and the last message of a trace. Of a long one the middle goes: Debezium prints its whole
-/// position before it says what is wrong with it.
-fn reason(trace: &str) -> String {
-    let cut = |line: &str| {
-        let line: Vec<char> = line.chars().collect();
-        match line.len() {
-            0..=160 => line.into_iter().collect(),
-            length => line[..80]
-                .iter()
-                .chain(&['…'])
-                .chain(&line[length - 79..])
-                .collect::<String>(),
-        }
-    };
-    match causes(trace).as_slice() {
-        [] => String::new(),
-        [only] => cut(only),
-        [first, .., last] => format!("{}\n{}", cut(first), cut(last)),
-    }
-}
-
 async fn delete(api: &ConnectApi, name: &str, yes: bool, timeout: Duration) -> Result<(), Failure> {
     let not_found = || ConnectError::NotFound {
         connector: name.to_owned(),
@@ -308,26 +198,6 @@ fn confirm(name: &str) -> Result<(), Failure> {
         (Ok(_), "y" | "Y" | "yes") => Ok(()),
         _ => Err(Failure::Declined),
     }
-}
-
-/// A slot is never dropped silently: it is what makes sure that no change is lost meanwhile.
-fn left_behind(config: &Config) -> String {
-    let Some(slot) = config.get("slot.name") else {
-        return String::new();
-    };
-    let publication = config
-        .get("publication.name")
-        .map_or("dbz_publication", String::as_str);
-    format!(
-        "\
-The replication slot {slot} and the publication {publication} stay in PostgreSQL, and Kafka Connect keeps
-the connector's offsets: applied again under the same name, it goes on where it stopped.
-Until then PostgreSQL keeps all of its write-ahead log for the slot, and its disk can fill up.
-If the connector shall not come back, drop them in its database:
-  SELECT pg_drop_replication_slot('{slot}');
-  DROP PUBLICATION {publication};
-"
-    )
 }
 
 async fn within<T>(
