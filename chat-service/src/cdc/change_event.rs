@@ -5,9 +5,9 @@
 //! is read: with the default replica identity all of it but the key is filled with defaults.
 
 use apache_avro::reader::datum::GenericDatumReader;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use super::wire::WireError;
+use super::{record::record, wire::WireError};
 
 /// Header that Debezium puts on the delete of a row whose primary key was changed.
 pub const MOVED_TO: &str = "__debezium.newkey";
@@ -246,17 +246,19 @@ fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Resul
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct KeyRecord {
-    id: i64,
+record! {
+    struct KeyRecord {
+        id: i64,
+    }
 }
 
-#[derive(Debug, Deserialize)]
-struct Envelope {
-    op: String,
-    after: Option<Row>,
-    source: Source,
-    ts_ms: Option<i64>,
+record! {
+    struct Envelope {
+        op: String,
+        after: Option<Row>,
+        source: Source,
+        ts_ms: Option<i64>,
+    }
 }
 
 impl Envelope {
@@ -268,17 +270,19 @@ impl Envelope {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct Row {
-    id: i64,
-    seller_id: i64,
-    title: String,
-    status: String,
+record! {
+    struct Row {
+        id: i64,
+        seller_id: i64,
+        title: String,
+        status: String,
+    }
 }
 
-#[derive(Debug, Deserialize)]
-struct Source {
-    lsn: Option<i64>,
-    sequence: Option<String>,
-    ts_ms: i64,
+record! {
+    struct Source {
+        lsn: Option<i64>,
+        sequence: Option<String>,
+        ts_ms: i64,
+    }
 }

@@ -28,6 +28,7 @@ pub mod consumer;
 mod dead_letter;
 pub mod error;
 pub mod plan;
+mod record;
 pub mod registry;
 pub mod wire;
 
