@@ -26,6 +26,8 @@ pub mod client;
 #[cfg(feature = "full")]
 pub mod connect;
 #[cfg(feature = "full")]
+pub mod demo;
+#[cfg(feature = "full")]
 mod endpoints;
 pub mod environment;
 mod folder;

@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use local_stack::{
     clean::clean,
+    demo,
     progress::Progress,
     system::{System, SystemOptions},
     tokens::Signer,
@@ -48,6 +49,12 @@ enum Command {
         /// A MongoDB replica set to use instead of the built-in server
         #[arg(long, env = "MONGODB_URI", hide_env_values = true, value_name = "URI")]
         mongodb_uri: Option<String>,
+    },
+    /// Show on the real system that a deleted post takes its chats with it
+    Demo {
+        /// Where data and logs are kept; what is there is removed first, and at the end if all went well
+        #[arg(long, default_value = ".local-stack-demo", value_name = "FOLDER")]
+        data_dir: PathBuf,
     },
     /// Print a token for a member of the system in the folder
     Token {
@@ -104,6 +111,15 @@ async fn run(command: Command) -> Result<()> {
                 progress: Progress::detect(),
             };
             up(options).await
+        }
+        Command::Demo { data_dir } => {
+            let mut interrupted = Interrupted::listen()?;
+            let progress = Progress::detect();
+            tokio::select! {
+                shown = Box::pin(demo::run(data_dir, &progress)) => shown,
+                // What was started ends with this process.
+                () = interrupted.next() => std::process::exit(INTERRUPTED),
+            }
         }
         Command::Token {
             member_id,
