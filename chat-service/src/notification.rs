@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use mongodb::bson::{DateTime, oid::ObjectId};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::{message::Message, view::NotificationView};
 
@@ -57,7 +56,8 @@ impl Notification {
     /// The server-sent event. `message` is the message a [`Kind::Message`] is about, or `None` when
     /// it was erased since.
     pub fn frame(&self, message: Option<&Message>) -> Frame {
-        let data = json!(NotificationView::new(self, message));
+        let data =
+            serde_json::to_string(&NotificationView::new(self, message)).expect("plain fields make JSON");
         Frame {
             seq: self.seq,
             bytes: format!("id: {}\nevent: {}\ndata: {data}\n\n", self.seq, self.kind.name()).into(),

@@ -24,6 +24,8 @@ use crate::store::Store;
 /// live as long as the process.
 pub type Reader = &'static GenericDatumReader<'static>;
 
+/// Most bytes that one field may claim; Kafka's largest message is smaller by far.
+const MAX_FIELD_BYTES: usize = 16 << 20;
 /// How long the registry may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,8 @@ impl WriterSchemas {
     /// # Errors
     /// If `url` makes no HTTP client.
     pub fn new(url: &str, store: Store) -> Result<Self, SRCError> {
+        // Process-wide, and only the first call counts: a hostile length allocates no more.
+        apache_avro::util::max_allocation_bytes(MAX_FIELD_BYTES);
         let registry = SrSettings::new_builder(url.trim_end_matches('/').to_owned())
             .set_timeout(TIMEOUT)
             .build()?;
