@@ -89,8 +89,6 @@ fn settings(port: u16, bootstrap: &str, plugins: String) -> String {
         ("listeners", format!("http://127.0.0.1:{port}")),
         ("rest.advertised.host.name", "127.0.0.1".to_owned()),
         ("plugin.path", plugins),
-        // All plug-ins are listed in their jars; looking into every class of them takes seconds.
-        ("plugin.discovery", "service_load".to_owned()),
         // Connectors bring their own converters.
         ("key.converter", converter.to_owned()),
         ("value.converter", converter.to_owned()),
@@ -100,6 +98,9 @@ fn settings(port: u16, bootstrap: &str, plugins: String) -> String {
         ("offset.flush.interval.ms", "1000".to_owned()),
         // There is one worker: nobody will come back for the connectors of one that left.
         ("scheduled.rebalance.max.delay.ms", "0".to_owned()),
+        // For so long after a kill a new worker waits for the old one to leave.
+        ("session.timeout.ms", "6000".to_owned()),
+        ("heartbeat.interval.ms", "2000".to_owned()),
         ("config.providers", "env".to_owned()),
         ("config.providers.env.class", provider.to_owned()),
         (

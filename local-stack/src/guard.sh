@@ -1,6 +1,6 @@
 # Runs a server and outlives the process that started it by a moment, to take the server down with it.
 #
-# Usage: sh -c "$(cat guard.sh)" guard SIGNAL SECONDS COMMAND...
+# Usage: LOCAL_STACK_GUARD="$(cat guard.sh)" sh -c 'eval "$LOCAL_STACK_GUARD"' guard SIGNAL SECONDS COMMAND...
 #
 # Standard input is a pipe that the launcher holds open and never writes to. However the launcher ends,
 # kill -9 included, the pipe ends too: the server gets SIGNAL, and after SECONDS the whole process group
@@ -8,6 +8,7 @@
 # standard error. Ends with the server, and with its status.
 signal=$1 bound=$2
 shift 2
+unset LOCAL_STACK_GUARD
 # A background command's standard input is /dev/null, so the pipe is kept under another number.
 exec 3<&0
 "$@" </dev/null >&2 3<&- &

@@ -85,6 +85,9 @@ fn settings(port: u16, controller_port: u16) -> String {
         ("log.dirs", "log".to_owned()),
         // Topics come from whoever writes to them, with settings, not from a reader's first question.
         ("auto.create.topics.enable", "false".to_owned()),
+        // For so long after a kill a new broker is taken for a second one with the id of the old.
+        ("broker.session.timeout.ms", "3000".to_owned()),
+        ("broker.heartbeat.interval.ms", "500".to_owned()),
         ("group.initial.rebalance.delay.ms", "0".to_owned()),
     ];
     // There is one node, and few groups.

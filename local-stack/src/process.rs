@@ -26,6 +26,7 @@ use rustix::{
 use crate::account::Account;
 
 const GUARD: &str = include_str!("guard.sh");
+const RUN_GUARD: &str = r#"eval "$LOCAL_STACK_GUARD""#;
 /// What a process gets to end in order.
 pub(crate) const ORDERLY_END: Duration = Duration::from_secs(10);
 /// Longer than the guard gives any process to end.
@@ -112,10 +113,12 @@ impl Launch {
         }
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", GUARD, "guard", signal_name(self.ending.signal)])
+            // Handed over as a variable, the script does not fill every list of processes.
+            .args(["-c", RUN_GUARD, "guard", signal_name(self.ending.signal)])
             .arg(self.ending.bound.as_secs().to_string())
             .arg(&self.program)
             .args(&self.args)
+            .env("LOCAL_STACK_GUARD", GUARD)
             .envs(self.envs.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.working_folder)
             // Out of reach of the terminal's Ctrl-C: the launcher ends its processes in order.
@@ -192,7 +195,11 @@ impl Launch {
         let text = fs::read(&self.log).unwrap_or_default();
         let text =
             String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL_BYTES)..]).replace('\r', "\n");
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        // Cargo's messages for programs say nothing to people.
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.trim().is_empty() && !line.starts_with("{\"reason\":"))
+            .collect();
         if lines.is_empty() {
             return format!("{} is empty", self.log.display());
         }

@@ -53,11 +53,10 @@ fn build(progress: &Progress) -> Result<Programs> {
     let program = Environment::read()?
         .cargo()
         .context("cargo is not on PATH: install it from https://rustup.rs")?;
-    let folder = tempfile::Builder::new().prefix("local-stack-build-").tempdir()?;
-    let log = folder.path().join("cargo.log");
     let own = std::env::current_exe()?;
     let (target, profile) =
         target_and_profile(&own).context("this program is not in a target folder of cargo")?;
+    let log = target.join(format!("local-stack-build-{}.log", std::process::id()));
     let step = progress.step("Building the services");
     let launch = cargo::launch("cargo build", &program, Path::new(WORKSPACE), &log)
         .args([
@@ -81,9 +80,11 @@ fn build(progress: &Progress) -> Result<Programs> {
         }
     })?;
     step.done();
-    let log = std::fs::read_to_string(&log)?;
-    let find =
-        |name: &str| built_program(&log, name).with_context(|| format!("cargo has built no program {name}"));
+    let messages = std::fs::read_to_string(&log)?;
+    std::fs::remove_file(&log)?;
+    let find = |name: &str| {
+        built_program(&messages, name).with_context(|| format!("cargo has built no program {name}"))
+    };
     Ok(Programs {
         trade_service: find("trade-service")?,
         chat_service: find("chat-service")?,
