@@ -15,6 +15,7 @@ use crate::{
     system::{System, SystemOptions},
 };
 
+mod content;
 mod dataset;
 mod deletes;
 mod listen;
@@ -23,6 +24,7 @@ mod timeline;
 mod told;
 mod verify;
 
+use content::content;
 use dataset::Market;
 use deletes::Deletes;
 use listen::Listeners;
@@ -94,7 +96,7 @@ async fn show(system: &System, market: &Market, progress: &Progress) -> Result<S
     let chat = mongo.database("chat");
     let deleting = Instant::now();
     let kept = posts.iter().filter(|post| post.deleted_by.is_none());
-    let before = verify::content(&chat, kept.flat_map(|post| &post.rooms)).await?;
+    let before = content(&chat, kept.flat_map(|post| &post.rooms)).await?;
     let listeners = Listeners::open(&clients).await?;
     println!("{} members listen to their event streams.", listeners.count());
 

@@ -3,22 +3,21 @@
 //!
 //! Invariant: a check never stops at the first thing that is wrong; it names all of it.
 
-use std::{collections::BTreeMap, str::FromStr};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     Database,
-    bson::{Bson, Document, RawDocumentBuf, doc, oid::ObjectId},
+    bson::{Document, doc},
 };
 use reqwest::StatusCode;
 
 use super::{
+    content::{Content, content, object_ids},
     listen::Told,
-    load::{Clients, LoadedPost, LoadedRoom, client},
+    load::{Clients, LoadedPost, client},
     told::{Tale, wrong_sequence, wrong_tales},
 };
-use crate::{client::ClientError, digest};
+use crate::client::ClientError;
 
 const AT_ONCE: usize = 8;
 
@@ -29,9 +28,6 @@ pub(super) struct Check {
     pub(super) wrong: Vec<String>,
 }
 
-/// A room with all its messages as MongoDB holds it, by room.
-pub(super) type Content = BTreeMap<String, String>;
-
 /// The posts after the deletes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outcome<'a> {
@@ -40,38 +36,6 @@ pub(super) struct Outcome<'a> {
     pub(super) posts: &'a [LoadedPost],
     /// A deleted post that is none of them.
     pub(super) without_chats: i64,
-}
-
-/// The content of `rooms`: the number of messages, and a digest of every byte.
-pub(super) async fn content<'a>(
-    chat: &Database,
-    rooms: impl Iterator<Item = &'a LoadedRoom>,
-) -> Result<Content> {
-    let ids = object_ids(rooms)?;
-    let mut bytes: BTreeMap<String, (usize, Vec<u8>)> = BTreeMap::new();
-    let mut rooms = chat
-        .collection::<RawDocumentBuf>("rooms")
-        .find(doc! { "_id": { "$in": &ids } })
-        .await?;
-    while let Some(room) = rooms.try_next().await? {
-        let id = room.get_object_id("_id")?.to_hex();
-        bytes.insert(id, (0, room.as_bytes().to_vec()));
-    }
-    let mut messages = chat
-        .collection::<RawDocumentBuf>("messages")
-        .find(doc! { "room_id": { "$in": &ids } })
-        .sort(doc! { "room_id": 1, "seq": 1 })
-        .await?;
-    while let Some(message) = messages.try_next().await? {
-        let id = message.get_object_id("room_id")?.to_hex();
-        let (count, bytes) = bytes.entry(id).or_default();
-        *count += 1;
-        bytes.extend_from_slice(message.as_bytes());
-    }
-    let shown = |(id, (count, bytes)): (String, (usize, Vec<u8>))| {
-        (id, format!("{count} messages, digest {}", digest(&bytes)))
-    };
-    Ok(bytes.into_iter().map(shown).collect())
 }
 
 impl<'a> Outcome<'a> {
@@ -299,13 +263,6 @@ fn counts<'a>(posts: impl Iterator<Item = &'a LoadedPost>) -> (usize, usize) {
     posts.fold((0, 0), |(rooms, messages), post| {
         (rooms + post.rooms.len(), messages + post.messages())
     })
-}
-
-fn object_ids<'a>(rooms: impl Iterator<Item = &'a LoadedRoom>) -> Result<Vec<Bson>> {
-    rooms
-        .map(|room| ObjectId::from_str(&room.id).map(Bson::from))
-        .collect::<Result<_, _>>()
-        .context("chat-service has answered an id that is no ObjectId")
 }
 
 /// What is wrong with an answer that should have that status.
