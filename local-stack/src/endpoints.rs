@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 /// Name of the file in the folder of a running system.
-pub(crate) const FILE: &str = "endpoints.json";
+const FILE: &str = "endpoints.json";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Endpoints {
@@ -47,5 +47,10 @@ impl Endpoints {
         let unfinished = folder.join("endpoints.json.unfinished");
         std::fs::write(&unfinished, serde_json::to_vec_pretty(self)?)?;
         std::fs::rename(&unfinished, folder.join(FILE)).context("the list of addresses could not be written")
+    }
+
+    /// The absence of the file says that nothing runs there.
+    pub(crate) fn remove(folder: &Path) {
+        let _ = std::fs::remove_file(folder.join(FILE));
     }
 }

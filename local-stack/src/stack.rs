@@ -126,6 +126,10 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) async fn start(self) -> Result<Stack> {
         let Self {
             folder,

@@ -8,7 +8,6 @@ use futures_util::future::try_join_all;
 use crate::{
     DATABASE, Endpoints, Stack, StackOptions,
     capture::{self, Capture},
-    endpoints,
     progress::Progress,
     server::Server,
     services::{self, Service, ServiceOptions},
@@ -53,6 +52,8 @@ impl System {
             progress: progress.clone(),
         })
         .await?;
+        // Those of a system that was killed.
+        Endpoints::remove(prepared.folder());
         // Before the servers run: on a small machine they would starve beside a compiler.
         services::programs(&progress).await?;
         let stack = Box::pin(prepared.start()).await?;
@@ -129,8 +130,7 @@ impl System {
 
     /// Ends everything, each after those that use it.
     pub async fn end(self) -> Result<()> {
-        // Its absence says that nothing runs here.
-        let _ = std::fs::remove_file(self.stack.folder().join(endpoints::FILE));
+        Endpoints::remove(self.stack.folder());
         try_join_all(
             self.chats
                 .iter()
