@@ -142,6 +142,12 @@ async fn operators_see_each_dependency_by_name() {
         .text()
         .await
         .unwrap();
+    let documented = include_str!("../../../docs/operations.md");
+    let names = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let missing: Vec<_> = names.filter(|name| !documented.contains(*name)).collect();
+    assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
     assert!(metrics.contains("streams_open"), "{metrics}");
     chat.stop().await;
 }
