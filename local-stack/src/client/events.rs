@@ -146,3 +146,65 @@ impl fmt::Debug for EventStream {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::client::Bases;
+
+    /// Answers one request per body and closes the connection. Gives what each request asked to go on from.
+    async fn serve(listener: TcpListener, bodies: [&'static str; 2]) -> Vec<Option<String>> {
+        let mut asked = Vec::new();
+        for body in bodies {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(connection.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap().to_lowercase();
+            let id = head.lines().find_map(|line| line.strip_prefix("last-event-id: "));
+            asked.push(id.map(str::to_owned));
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{body}"
+            );
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+        asked
+    }
+
+    #[tokio::test]
+    async fn a_stream_goes_on_behind_the_last_event_given_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(serve(
+            listener,
+            [
+                "retry: 1500\nid: 6\n\nid: 7\ndata: {}\n\nid: 8\ndata: not given out\n\n",
+                "id: 8\nevent: room_closed\ndata: {}\n\nid: 9\ndata: cut",
+            ],
+        ));
+        let bases = Bases {
+            trade: base.clone(),
+            chat: base.clone(),
+            chat_admin: base,
+        };
+        let client = Client::new(bases, "token").unwrap();
+        let mut stream = client.events(None).await.unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap().id, 7);
+        assert_eq!(
+            (stream.last_id(), stream.retry()),
+            (Some(7), Some(Duration::from_millis(1500)))
+        );
+
+        stream.reconnect().await.unwrap();
+        let event = stream.next().await.unwrap().unwrap();
+        assert_eq!((event.id, event.name.as_str()), (8, "room_closed"));
+        assert!(stream.next().await.unwrap().is_none());
+        assert_eq!(server.await.unwrap(), [None, Some("7".to_owned())]);
+    }
+}

@@ -183,7 +183,11 @@ fn fast_enough(answered_to_told: &[f64]) -> Check {
 /// Prints what was checked.
 fn report(checks: &[Check]) -> Result<()> {
     for check in checks {
-        let mark = if check.wrong.is_empty() { "✓" } else { "✗" };
+        let mark = if check.wrong.is_empty() {
+            "✓"
+        } else {
+            "✗ expected, but not so:"
+        };
         println!("{mark} {}", check.title);
         for problem in &check.wrong {
             println!("    {problem}");
