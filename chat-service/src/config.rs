@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use secrecy::SecretString;
 use service_kit::{auth::AuthConfig, telemetry::LogConfig};
 
@@ -72,6 +72,11 @@ pub struct KafkaConfig {
     #[arg(long, env = "KAFKA_GROUP_INSTANCE_ID")]
     pub kafka_group_instance_id: Option<String>,
 
+    /// What to do when the group's offset is not in the topic any more, because records were removed
+    /// before they were read. A group that never committed begins at the earliest record anyway.
+    #[arg(long, env = "KAFKA_OFFSET_RESET", value_enum, default_value_t)]
+    pub kafka_offset_reset: OffsetReset,
+
     /// The connector's `topic.prefix`.
     #[arg(long, env = "TOPIC_PREFIX", default_value = "trade")]
     pub topic_prefix: String,
@@ -80,6 +85,29 @@ pub struct KafkaConfig {
     /// environment.
     #[arg(long, env = "KAFKA_PROPERTY", value_delimiter = ',', value_parser = property)]
     pub kafka_property: Vec<(String, String)>,
+}
+
+/// How to go on where records were lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OffsetReset {
+    /// Exit: deletes may be among what was lost, and an operator has to know.
+    #[default]
+    Error,
+    /// Go on with the earliest record that is left.
+    Earliest,
+    /// Go on with what comes next.
+    Latest,
+}
+
+impl OffsetReset {
+    /// The name that librdkafka has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+        }
+    }
 }
 
 impl KafkaConfig {

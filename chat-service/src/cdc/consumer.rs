@@ -15,9 +15,10 @@ use futures_util::FutureExt;
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, StreamConsumer},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, StreamConsumer},
     error::{KafkaError, KafkaResult},
     message::{Headers, OwnedMessage},
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use service_kit::health::Dependency;
 use tokio::time::sleep;
@@ -31,6 +32,8 @@ pub const MAX_BATCH: usize = 500;
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// A batch that takes longer is worked on with its partitions paused.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the group's coordinator may take to tell what was committed.
+const COMMITTED_BOUND: Duration = Duration::from_secs(10);
 /// How often librdkafka reports lag and the brokers' state.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -64,7 +67,7 @@ impl Consumer {
             .set("enable.auto.commit", "true")
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "earliest")
+            .set("auto.offset.reset", config.kafka_offset_reset.name())
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", "10000")
             .set("topic.metadata.refresh.interval.ms", "5000")
@@ -181,7 +184,7 @@ impl Consumer {
     /// Commits what is stored and leaves the group.
     pub fn close(self) {
         match self.inner.commit_consumer_state(CommitMode::Sync) {
-            Ok(()) | Err(KafkaError::ConsumerCommit(rdkafka::types::RDKafkaErrorCode::NoOffset)) => {}
+            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => warn!(%error, "the last offsets were not committed; their records come again"),
         }
     }
@@ -198,6 +201,24 @@ pub fn header<'a>(message: &'a OwnedMessage, name: &str) -> Option<&'a [u8]> {
 
 fn size(message: &OwnedMessage) -> usize {
     message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
+}
+
+/// Lets partitions that the group never committed begin at their first record. The client's own
+/// reset does not tell them from partitions whose committed offset was removed.
+fn begin_where_nothing_was_committed(
+    consumer: &BaseConsumer<Context>,
+    partitions: &mut TopicPartitionList,
+) -> KafkaResult<()> {
+    if partitions.count() == 0 {
+        return Ok(());
+    }
+    let committed = consumer.committed_offsets(partitions.clone(), COMMITTED_BOUND)?;
+    for known in committed.elements() {
+        if known.offset() == Offset::Invalid {
+            partitions.set_partition_offset(known.topic(), known.partition(), Offset::Beginning)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes what librdkafka reports beside records.
@@ -233,17 +254,35 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(partitions) => info!("assigned {} partitions", partitions.count()),
-            Rebalance::Revoke(partitions) => info!("revoked {} partitions", partitions.count()),
-            Rebalance::Error(error) => warn!(%error, "the group could not be balanced"),
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let count = partitions.count();
+        let done = match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                info!("assigned {count} partitions");
+                if let Err(error) = begin_where_nothing_was_committed(consumer, partitions) {
+                    warn!(%error, "what the group has committed is not known");
+                }
+                consumer.incremental_assign(partitions)
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                info!("revoked {count} partitions");
+                consumer.incremental_unassign(partitions)
+            }
+            _ => Err(KafkaError::Rebalance(event.into())),
+        };
+        if let Err(error) = done {
+            warn!(%error, "the group could not be balanced");
         }
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         match result {
-            Ok(()) | Err(KafkaError::ConsumerCommit(rdkafka::types::RDKafkaErrorCode::NoOffset)) => {}
+            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => warn!(%error, "offsets were not committed; they are tried again"),
         }
     }

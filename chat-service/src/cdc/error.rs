@@ -22,8 +22,13 @@ pub enum Failure {
     Schema(#[from] SchemaError),
     #[error("MongoDB did not take the batch")]
     Store(#[from] mongodb::error::Error),
+    #[error(
+        "the group's offset is not in the topic any more: records were removed before they were read, and \
+         deletes may be among them; start once with KAFKA_OFFSET_RESET=earliest to go on with what is left"
+    )]
+    OffsetLost(#[source] KafkaError),
     #[error("Kafka refused the consumer")]
-    Kafka(#[from] KafkaError),
+    Kafka(#[source] KafkaError),
 }
 
 /// What is done about a failure.
@@ -46,7 +51,7 @@ impl Failure {
                 Decision::DeadLetter
             }
             Self::Schema(SchemaError::Unreachable { .. } | SchemaError::Unknown { .. }) => Decision::Retry,
-            Self::Schema(SchemaError::Changed { .. }) => Decision::Exit,
+            Self::Schema(SchemaError::Changed { .. }) | Self::OffsetLost(_) => Decision::Exit,
             Self::Store(error) | Self::Schema(SchemaError::Store { source: error, .. }) => {
                 match *error.kind {
                     ErrorKind::Authentication { .. }
@@ -62,12 +67,20 @@ impl Failure {
                     | Code::TopicAuthorizationFailed
                     | Code::GroupAuthorizationFailed
                     | Code::ClusterAuthorizationFailed
-                    | Code::AutoOffsetReset
                     | Code::FencedInstanceId
                     | Code::Fatal,
                 ) => Decision::Exit,
                 _ => Decision::Retry,
             },
+        }
+    }
+}
+
+impl From<KafkaError> for Failure {
+    fn from(error: KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(Code::AutoOffsetReset) => Self::OffsetLost(error),
+            _ => Self::Kafka(error),
         }
     }
 }
@@ -95,6 +108,9 @@ mod tests {
     fn what_only_an_operator_can_mend_ends_the_process() {
         let refused = KafkaError::MessageConsumption(Code::SaslAuthenticationFailed);
         assert_eq!(Failure::Kafka(refused).decide(Duration::ZERO), Decision::Exit);
+        let lost = Failure::from(KafkaError::MessageConsumption(Code::AutoOffsetReset));
+        assert!(matches!(lost, Failure::OffsetLost(_)));
+        assert_eq!(lost.decide(Duration::ZERO), Decision::Exit);
         assert_eq!(
             Failure::Schema(SchemaError::Changed { id: 7 }).decide(Duration::ZERO),
             Decision::Exit
