@@ -89,6 +89,8 @@ fn settings(port: u16, bootstrap: &str, plugins: String) -> String {
         ("listeners", format!("http://127.0.0.1:{port}")),
         ("rest.advertised.host.name", "127.0.0.1".to_owned()),
         ("plugin.path", plugins),
+        // Trust the manifests that were made when the plug-ins were fetched.
+        ("plugin.discovery", "service_load".to_owned()),
         // Connectors bring their own converters.
         ("key.converter", converter.to_owned()),
         ("value.converter", converter.to_owned()),

@@ -61,9 +61,9 @@ impl Mongo {
 
     /// Takes a MongoDB that runs already.
     pub(crate) async fn existing(uri: &str) -> Result<Self> {
-        ping(uri)
-            .await
-            .context("the MongoDB that MONGODB_URI names cannot be used")?;
+        ping(uri).await.context(
+            "the MongoDB that MONGODB_URI names cannot be used; start it, or unset the variable to get one",
+        )?;
         Ok(Self {
             server: None,
             uri: uri.to_owned(),

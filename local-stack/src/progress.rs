@@ -50,7 +50,7 @@ impl Progress {
         })
     }
 
-    /// Begins a step. It ends with [`Step::done`]; dropped without it, it has failed.
+    /// Begins a step. It ends with [`Step::done`]; dropped without it, it was given up.
     pub fn step(&self, title: impl Into<String>) -> Step {
         let title = title.into();
         let started = Instant::now();
@@ -136,7 +136,7 @@ impl Step {
 
 impl Drop for Step {
     fn drop(&mut self) {
-        let outcome = if self.done { "done" } else { "failed" };
+        let outcome = if self.done { "done" } else { "given up" };
         let line = format!(
             "{}: {outcome} after {}",
             self.title,

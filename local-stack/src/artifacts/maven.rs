@@ -28,8 +28,11 @@ const CALLS: [[&str; 2]; 3] = [
     ["-Parchives", "generate-resources"],
 ];
 
+/// What else makes this folder: raise it when something is added to what the pom gives.
+const LAYOUT: &str = "2";
+
 fn name() -> String {
-    format!("servers-{}", digest(POM.as_bytes()))
+    format!("servers-{}-{LAYOUT}", digest(POM.as_bytes()))
 }
 
 pub(super) fn is_cached(cache: &Path) -> bool {
@@ -75,7 +78,27 @@ fn fetch(cache: &Path, folder: &Path, maven: &Path, java_home: &Path, step: &Ste
     }
     // Maven's own notes of what it has done.
     fs::remove_dir_all(folder.join("target"))?;
-    Ok(())
+    list_plugins(folder, java_home, &log)
+}
+
+/// Lists plug-ins in a manifest where their jars do not, so that Connect can start without looking into
+/// every class of every jar. The Avro converter needs it.
+fn list_plugins(folder: &Path, java_home: &Path, log: &Path) -> Result<()> {
+    let class_path = folder.join("kafka/*");
+    Launch::new("the listing of plug-ins", java_home.join("bin/java"), folder, log)
+        .args([
+            "-XX:TieredStopAtLevel=1".into(),
+            "-cp".into(),
+            class_path.into_os_string(),
+        ])
+        .args([
+            "org.apache.kafka.tools.ConnectPluginPath",
+            "sync-manifests",
+            "--plugin-path",
+            "plugins",
+        ])
+        .run(|| ())
+        .context("Kafka Connect's plug-ins could not be listed")
 }
 
 /// The platform as the names of PostgreSQL's archives say it.
