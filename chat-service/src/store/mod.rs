@@ -3,7 +3,7 @@
 //! Invariant: writes are acknowledged by a majority before anything is built on them, and each
 //! change of more than one document that must not be seen in part is one transaction.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mongodb::{
     Client, ClientSession, Collection, Database, IndexModel,
@@ -142,6 +142,7 @@ impl Store {
         Ok(Transaction {
             session: self.client.start_session().await?,
             attempts: 0,
+            give_up: Instant::now() + CONFLICTS_BOUND,
         })
     }
 }
@@ -165,6 +166,7 @@ impl Store {
 pub struct Transaction {
     pub session: ClientSession,
     attempts: u32,
+    give_up: Instant,
 }
 
 impl Transaction {
@@ -184,7 +186,7 @@ impl Transaction {
         };
         // Ends it on the server; an error here says no more than the first one.
         let _ = self.session.abort_transaction().await;
-        if !is_passing(&error) || self.attempts == MAX_CONFLICTS {
+        if !is_passing(&error) || Instant::now() >= self.give_up {
             return Err(error);
         }
         self.attempts += 1;
@@ -219,8 +221,9 @@ pub fn now() -> DateTime {
     DateTime::from_millis(clock::now().timestamp_millis())
 }
 
-/// After so many repeats a transaction's conflict is the caller's to deal with.
-const MAX_CONFLICTS: u32 = 20;
+/// After this time of repeats a transaction's conflict is the caller's to deal with. By time and not by
+/// number: of many writers to one member's inbox the unlucky lose often, and each loss is short.
+const CONFLICTS_BOUND: Duration = Duration::from_secs(10);
 
 /// Whether `error` says that a unique index already has the key.
 pub fn is_duplicate_key(error: &Error) -> bool {
