@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
 /// What one delete was, and its way through the system.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ pub(super) fn millis(duration: Duration) -> f64 {
 /// A table with a line for each of `timelines`.
 pub(super) fn table(timelines: &[Timeline]) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_BORDERS_ONLY);
     table.set_header([
         "delete", "posts", "rooms", "messages", "answered", "captured", "closed", "told", "erased",
     ]);
@@ -143,7 +143,7 @@ mod tests {
             },
         }]);
         let line = text.lines().find(|line| line.contains("without chats")).unwrap();
-        let cells: Vec<&str> = line.split_whitespace().collect();
+        let cells: Vec<&str> = line.trim_matches('│').split_whitespace().collect();
         assert_eq!(
             cells,
             [
