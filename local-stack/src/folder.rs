@@ -7,26 +7,21 @@ use std::{
     os::unix::{fs::DirBuilderExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::{
     fs::{FlockOperation, flock, statvfs},
     io::Errno,
-    process::Signal,
 };
 
-use crate::{
-    account::Account,
-    digest,
-    process::{Ending, ORDERLY_END},
-};
+use crate::{account::Account, digest, log};
 
 /// Data, logs and write-ahead logs of a stack that has just been started, with room to work.
 const DISK_NEEDED: u64 = 2 << 30;
 
 const LOCK: &str = "lock";
+const LOGS: &str = "logs";
 
 /// Removes what it is given when its standard input ends, once the last server in it has ended.
 const SWEEPER: &str = r#"
@@ -98,29 +93,9 @@ impl Folder {
             .flatten()
     }
 
-    /// How processes that use this folder end when we are gone. What is in a temporary folder may be lost.
-    pub(crate) fn ending(&self) -> Ending {
-        self.ending_with(Signal::TERM, Signal::KILL)
-    }
-
-    /// PostgreSQL has shared memory to clean up, which it does when it is asked to end, but not when it
-    /// is killed.
-    pub(crate) fn postgres_ending(&self) -> Ending {
-        self.ending_with(Signal::INT, Signal::QUIT)
-    }
-
-    fn ending_with(&self, lasting: Signal, temporary: Signal) -> Ending {
-        let signal = if self.sweeper.is_some() {
-            temporary
-        } else {
-            lasting
-        };
-        let bound = if signal == Signal::KILL {
-            Duration::ZERO
-        } else {
-            ORDERLY_END
-        };
-        Ending { signal, bound }
+    /// Whether what is in it is wanted again.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.sweeper.is_none()
     }
 
     /// The data folder of one server, made if it does not exist.
@@ -142,7 +117,7 @@ impl Folder {
     }
 
     pub(crate) fn log(&self, server: &str) -> Result<PathBuf> {
-        let logs = self.path.join("logs");
+        let logs = self.path.join(LOGS);
         create(&logs)?;
         Ok(logs.join(format!("{server}.log")))
     }
@@ -152,8 +127,19 @@ impl Folder {
             .try_for_each(|part| check_space(part, DISK_NEEDED, "the servers' data"))
     }
 
+    /// Waits for processes of a run that was killed: they take a moment to end.
+    fn wait_for_earlier_run(&self) -> Result<()> {
+        let logs = self.path.join(LOGS);
+        if logs.exists() {
+            log::wait_for_writers(&logs)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Removes everything but the lock, which others may be waiting to see.
     pub(crate) fn clear(&self) -> Result<()> {
+        self.wait_for_earlier_run()?;
         for part in self.parts() {
             for entry in part
                 .read_dir()
@@ -176,6 +162,7 @@ impl Folder {
 
     /// Removes the folder and everything in it.
     pub(crate) fn remove(self) -> Result<()> {
+        self.wait_for_earlier_run()?;
         for part in self.parts() {
             fs::remove_dir_all(part).with_context(|| format!("{} could not be removed", part.display()))?;
         }

@@ -33,7 +33,7 @@ pub(crate) fn launch(
 ) -> Result<Launch> {
     let java = artifacts.java_home.join("bin/java");
     let launch = Launch {
-        ending: folder.ending(),
+        lasting: folder.is_lasting(),
         ..Launch::new(name, java, data, &folder.log(log)?)
     };
     Ok(launch.args(FLAGS).args([format!("-Xmx{heap_mebibytes}m")]))

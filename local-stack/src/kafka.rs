@@ -12,7 +12,6 @@ use crate::{
     artifacts::Artifacts,
     folder::Folder,
     jvm,
-    process::Ending,
     server::{Server, probe},
 };
 
@@ -41,7 +40,7 @@ impl Kafka {
                 .map(|launch| launch.args(jvm::kafka_class(artifacts, class, arguments)))
         };
         if !data.join("log/meta.properties").exists() {
-            let mut format = launch(
+            let format = launch(
                 "kafka.tools.StorageTool",
                 &[
                     "format",
@@ -52,7 +51,6 @@ impl Kafka {
                     "--ignore-formatted",
                 ],
             )?;
-            format.ending = Ending::AT_ONCE;
             tokio::task::spawn_blocking(move || format.run(|| {})).await??;
         }
         let answers = probe(move || has_brokers(port));

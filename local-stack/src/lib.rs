@@ -35,6 +35,7 @@ mod folder;
 mod jvm;
 #[cfg(feature = "full")]
 pub mod kafka;
+mod log;
 #[cfg(feature = "full")]
 pub mod mongo;
 mod ports;

@@ -28,7 +28,7 @@ impl Mongo {
         let port = ports::free()?;
         let uri = format!("mongodb://127.0.0.1:{port}/?replicaSet=secantus");
         let launch = Launch {
-            ending: folder.ending(),
+            lasting: folder.is_lasting(),
             ..Launch::new(
                 "the MongoDB-compatible server",
                 program,

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::Pg
 use crate::{
     account::Account,
     folder::Folder,
-    process::{Ending, Launch},
+    process::Launch,
     server::{Server, probe},
 };
 
@@ -31,16 +31,18 @@ impl Postgres {
         let account = Account::instead_of_root();
         let data = folder.data_of("postgres", account)?;
         let log = folder.log("postgres")?;
-        let launch = |program: &str, ending: Ending| Launch {
+        let launch = |program: &str| Launch {
             account,
-            ending,
+            lasting: folder.is_lasting(),
             stop_signal: Signal::INT,
+            // Killed, it would leave shared memory behind.
+            quick_signal: Signal::QUIT,
             ..Launch::new("PostgreSQL", programs.join("bin").join(program), &data, &log)
         };
 
         let cluster = data.join("cluster");
         if !cluster.exists() {
-            let initdb = launch("initdb", Ending::AT_ONCE).args([
+            let initdb = launch("initdb").args([
                 "--auth=trust",
                 "--username=postgres",
                 "--encoding=UTF8",
@@ -80,13 +82,11 @@ impl Postgres {
             // A slot that nobody reads must not fill the disk.
             "max_slot_wal_keep_size=2GB".to_owned(),
         ];
-        let server = launch("postgres", folder.postgres_ending())
-            .args(["-D", "cluster"])
-            .args(
-                settings
-                    .into_iter()
-                    .flat_map(|setting| ["-c".to_owned(), setting]),
-            );
+        let server = launch("postgres").args(["-D", "cluster"]).args(
+            settings
+                .into_iter()
+                .flat_map(|setting| ["-c".to_owned(), setting]),
+        );
         let options = options(port, SUPERUSER, MAINTENANCE_DATABASE);
         let answers = probe(move || {
             let options = options.clone();

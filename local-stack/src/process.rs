@@ -1,13 +1,9 @@
 //! A process that cannot outlive the one that started it, however that one ends: every process runs
 //! under a small shell script, the guard, which holds a pipe from us and takes the process down when
 //! the pipe ends. No signal handler of ours, no thread and no async runtime has to be alive for that.
-//!
-//! The process and its guard hold a lock on the log file for as long as one of them lives, so the next
-//! one of the same log waits for it instead of meeting its ports and data still in use.
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -16,25 +12,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::{
-    fs::{FlockOperation, flock},
     io::Errno,
     process::{Pid, Signal, kill_process},
 };
 
-use crate::account::Account;
+use crate::{account::Account, log};
 
 const GUARD: &str = include_str!("guard.sh");
 const RUN_GUARD: &str = r#"eval "$LOCAL_STACK_GUARD""#;
 /// What a process gets to end in order.
 pub(crate) const ORDERLY_END: Duration = Duration::from_secs(10);
-/// Longer than the guard gives any process to end.
-const EARLIER_ONE_ENDS: Duration = Duration::from_secs(20);
-/// A log that has grown beyond this starts anew with the process.
-const LOG_BYTES: u64 = 16 << 20;
-const TAIL_LINES: usize = 20;
-const TAIL_BYTES: usize = 16 * 1024;
+/// What a process gets to end at once.
+const QUICK_END: Duration = Duration::from_secs(2);
 
 /// What to run, and how it ends.
 #[derive(Clone, Debug)]
@@ -51,23 +42,12 @@ pub(crate) struct Launch {
     pub(crate) account: Option<Account>,
     /// Asks it to end in order.
     pub(crate) stop_signal: Signal,
-    /// How it ends when the launcher is gone.
-    pub(crate) ending: Ending,
-}
-
-/// How a guard ends its process: with a signal, and after that time by killing it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ending {
-    pub(crate) signal: Signal,
+    /// Ends it at once, with only as much order as others need.
+    pub(crate) quick_signal: Signal,
+    /// What it gets to follow a signal before it is killed.
     pub(crate) bound: Duration,
-}
-
-impl Ending {
-    /// For processes that have nothing to lose.
-    pub(crate) const AT_ONCE: Self = Self {
-        signal: Signal::KILL,
-        bound: Duration::ZERO,
-    };
+    /// Its data is wanted again, so its guard ends it in order.
+    pub(crate) lasting: bool,
 }
 
 impl Launch {
@@ -82,7 +62,9 @@ impl Launch {
             log: log.to_owned(),
             account: None,
             stop_signal: Signal::TERM,
-            ending: Ending::AT_ONCE,
+            quick_signal: Signal::KILL,
+            bound: ORDERLY_END,
+            lasting: false,
         }
     }
 
@@ -102,20 +84,17 @@ impl Launch {
 
     /// Starts the process, adding to its log.
     pub(crate) fn spawn(&self) -> Result<Process> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .with_context(|| format!("the log file {} could not be opened", self.log.display()))?;
-        self.wait_for_earlier_one(&log)?;
-        if log.metadata()?.len() > LOG_BYTES {
-            log.set_len(0)?;
-        }
+        let log = log::open(&self.log, &self.name)?;
+        let end = if self.lasting {
+            self.stop_signal
+        } else {
+            self.quick_signal
+        };
         let mut command = Command::new("/bin/sh");
         command
             // Handed over as a variable, the script does not fill every list of processes.
-            .args(["-c", RUN_GUARD, "guard", signal_name(self.ending.signal)])
-            .arg(self.ending.bound.as_secs().to_string())
+            .args(["-c", RUN_GUARD, "guard", signal_name(end)])
+            .arg(self.bound.as_secs().to_string())
             .arg(&self.program)
             .args(&self.args)
             .env("LOCAL_STACK_GUARD", GUARD)
@@ -148,27 +127,8 @@ impl Launch {
             guard,
             _pipe: pipe,
             pid,
+            quick_signal: self.quick_signal,
         })
-    }
-
-    fn wait_for_earlier_one(&self, log: &File) -> Result<()> {
-        let deadline = Instant::now() + EARLIER_ONE_ENDS;
-        loop {
-            match flock(log, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(()),
-                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(20));
-                }
-                Err(Errno::WOULDBLOCK) => bail!(
-                    "{} of an earlier run still lives and writes to {}; end it (`fuser {0}` names it)",
-                    self.name,
-                    self.log.display()
-                ),
-                Err(error) => {
-                    return Err(error).with_context(|| format!("{} could not be locked", self.log.display()));
-                }
-            }
-        }
     }
 
     /// Runs a command that ends by itself, calling `tick` now and then; an error shows the end of its log.
@@ -185,26 +145,9 @@ impl Launch {
             status.success(),
             "{} failed ({status}); {}",
             self.name,
-            self.log_tail()
+            log::tail(&self.log)
         );
         Ok(())
-    }
-
-    /// Where the log is and how it ends, for error messages.
-    pub(crate) fn log_tail(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text =
-            String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL_BYTES)..]).replace('\r', "\n");
-        // Cargo's messages for programs say nothing to people.
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| !line.trim().is_empty() && !line.starts_with("{\"reason\":"))
-            .collect();
-        if lines.is_empty() {
-            return format!("{} is empty", self.log.display());
-        }
-        let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  | ");
-        format!("{} ends with:\n  | {tail}", self.log.display())
     }
 }
 
@@ -217,13 +160,14 @@ fn signal_name(signal: Signal) -> &'static str {
     }
 }
 
-/// A running process. Dropped, it is killed.
+/// A running process. Dropped, it ends at once.
 #[derive(Debug)]
 pub(crate) struct Process {
     guard: Child,
     /// Our end of the guard's pipe. Left in `guard`, waiting would close it, and the guard would act.
     _pipe: Option<ChildStdin>,
     pid: Pid,
+    quick_signal: Signal,
 }
 
 impl Process {
@@ -257,13 +201,20 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // If this fails, the end of the pipe makes the guard do it.
+        // If any of this fails, the end of the pipe makes the guard do it.
+        let _ = self.signal(self.quick_signal);
+        let deadline = Instant::now() + QUICK_END;
+        while matches!(self.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
         let _ = self.kill();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn shell(folder: &Path, script: &str) -> Launch {
@@ -316,10 +267,8 @@ mod tests {
     fn launcher() {
         let folder = std::env::current_dir().unwrap();
         let stubborn = Launch {
-            ending: Ending {
-                signal: Signal::TERM,
-                bound: Duration::from_secs(1),
-            },
+            lasting: true,
+            bound: Duration::from_secs(1),
             ..shell(
                 &folder,
                 "trap '' TERM; echo $$ >pid.part; mv pid.part pid; while :; do sleep 0.1; done",

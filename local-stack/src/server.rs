@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use rustix::process::Signal;
 
 use crate::{
-    ports,
-    process::{Launch, ORDERLY_END, Process},
+    log, ports,
+    process::{Launch, Process},
 };
 
 const PROBE_PAUSE: Duration = Duration::from_millis(50);
@@ -138,7 +138,7 @@ impl Server {
             return Ok(());
         };
         process.signal(self.launch.stop_signal)?;
-        let deadline = Instant::now() + ORDERLY_END;
+        let deadline = Instant::now() + self.launch.bound;
         while process.try_wait()?.is_none() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -163,7 +163,7 @@ impl Server {
                 bail!(
                     "{} ended while it started ({status}); {}",
                     self.name(),
-                    self.launch.log_tail()
+                    log::tail(&self.launch.log)
                 );
             }
             if Instant::now() >= deadline {
@@ -171,7 +171,7 @@ impl Server {
                     "{} is not ready after {:?}: {reason:#}; {}",
                     self.name(),
                     self.bound,
-                    self.launch.log_tail()
+                    log::tail(&self.launch.log)
                 );
             }
             tokio::time::sleep(PROBE_PAUSE).await;

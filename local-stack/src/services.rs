@@ -203,7 +203,7 @@ impl Service {
     async fn spawn(stack: &Stack, program: &Path, options: ServiceOptions) -> Result<Self> {
         let log = stack.log(&options.name)?;
         let mut launch = Launch::new(&options.name, program, stack.folder(), &log);
-        launch.ending = stack.ending();
+        launch.lasting = stack.is_lasting();
         for (name, value) in options.env {
             launch = launch.env(&name, value);
         }

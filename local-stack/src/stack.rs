@@ -13,7 +13,6 @@ use crate::{
     mongo::Mongo,
     ports,
     postgres::Postgres,
-    process::Ending,
     progress::Progress,
     registry::Registry,
     server::Server,
@@ -102,9 +101,9 @@ impl Stack {
         self.folder.log(name)
     }
 
-    /// How processes of this stack end when we are gone.
-    pub(crate) fn ending(&self) -> Ending {
-        self.folder.ending()
+    /// Whether its data is wanted again.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.folder.is_lasting()
     }
 
     /// Ends the servers, each after those that use it.
