@@ -3,7 +3,7 @@
 //! Invariant: a room knows the generation of the post it was opened for (`generation`), so that a
 //! delete closes the rooms of its own generation and never those of a post created again.
 
-use mongodb::bson::{DateTime, oid::ObjectId};
+use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use serde::{Deserialize, Serialize};
 
 use crate::notification::CloseReason;
@@ -52,6 +52,23 @@ pub struct LastMessage {
     pub sender_id: i64,
     pub body: String,
     pub sent_at: DateTime,
+}
+
+/// What tells whose a room is and whether it is closed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct RoomKey {
+    #[serde(rename = "_id")]
+    pub id: ObjectId,
+    pub trade_post_id: i64,
+    pub generation: i64,
+    pub members: [i64; 2],
+}
+
+impl RoomKey {
+    /// The fields to ask for.
+    pub fn fields() -> Document {
+        doc! { "trade_post_id": 1, "generation": 1, "members": 1 }
+    }
 }
 
 impl Room {

@@ -15,12 +15,8 @@ use super::{
     plan::{Deleted, Move, NewState, PostPlan, Row, Step},
 };
 use crate::{
-    room::DeletionId,
-    store::{
-        Store,
-        deletions::{Closing, RoomKey},
-        now,
-    },
+    room::{DeletionId, RoomKey},
+    store::{Store, deletions::Closing, now},
 };
 
 /// Carries out `step` and answers how many rooms were closed.

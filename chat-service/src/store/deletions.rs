@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{Store, now};
 use crate::{
     notification::{CloseReason, Kind},
-    room::{DeletionId, Room},
+    room::{DeletionId, Room, RoomKey},
     store::notifications::Draft,
 };
 
@@ -74,15 +74,6 @@ pub struct Closing {
     pub erase_at: DateTime,
 }
 
-/// What decides whether a room is closed.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub struct RoomKey {
-    #[serde(rename = "_id")]
-    pub id: ObjectId,
-    pub trade_post_id: i64,
-    pub generation: i64,
-}
-
 impl Store {
     /// Closes those of the open rooms that match `filter` for which `closing_of` answers a deletion,
     /// and tells each member once per room. Answers how many rooms that were. Repeating it closes
@@ -94,18 +85,17 @@ impl Store {
     ) -> Result<usize> {
         let mut filter = filter;
         filter.insert("state", "open");
-        let key = doc! { "trade_post_id": 1, "generation": 1 };
         let mut open = self
             .rooms
             .clone_with_type::<RoomKey>()
             .find(filter)
-            .projection(key)
+            .projection(RoomKey::fields())
             .await?;
         let mut closed = 0;
         let mut chunk = Vec::new();
         while let Some(room) = open.try_next().await? {
             if let Some(closing) = closing_of(&room) {
-                chunk.push((room.id, closing));
+                chunk.push((room, closing));
             }
             if chunk.len() == ROOMS_PER_TRANSACTION {
                 closed += self.close_chunk(&std::mem::take(&mut chunk)).await?;
@@ -114,10 +104,14 @@ impl Store {
         Ok(closed + self.close_chunk(&chunk).await?)
     }
 
-    async fn close_chunk(&self, chunk: &[(ObjectId, Closing)]) -> Result<usize> {
+    async fn close_chunk(&self, chunk: &[(RoomKey, Closing)]) -> Result<usize> {
         if chunk.is_empty() {
             return Ok(0);
         }
+        let _turn = self
+            .turns
+            .take(chunk.iter().flat_map(|(room, _)| room.members))
+            .await;
         let mut transaction = self.transaction().await?;
         loop {
             transaction.begin().await?;
@@ -131,11 +125,11 @@ impl Store {
     async fn close_in(
         &self,
         session: &mut ClientSession,
-        chunk: &[(ObjectId, Closing)],
+        chunk: &[(RoomKey, Closing)],
         now: DateTime,
     ) -> Result<usize> {
         let closings: HashMap<ObjectId, &Closing> =
-            chunk.iter().map(|(id, closing)| (*id, closing)).collect();
+            chunk.iter().map(|(room, closing)| (room.id, closing)).collect();
         let ids: Vec<ObjectId> = closings.keys().copied().collect();
         let filter = doc! { "_id": { "$in": ids }, "state": "open" };
         let mut open = self.rooms.find(filter).session(&mut *session).await?;

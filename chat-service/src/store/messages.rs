@@ -18,7 +18,7 @@ use super::{Conflict, Store, is_duplicate_key};
 use crate::{
     message::Message,
     notification::{CloseReason, Kind},
-    room::{Closed, LastMessage, Room},
+    room::{Closed, LastMessage, Room, RoomKey},
     store::notifications::Draft,
 };
 
@@ -99,6 +99,13 @@ impl Store {
     }
 
     async fn send_together(&self, outgoing: &[&Outgoing], now: DateTime) -> Result<Vec<Sent>> {
+        let ids: Vec<ObjectId> = outgoing.iter().map(|message| message.room_id).collect();
+        let rooms = self.rooms.clone_with_type::<RoomKey>();
+        let rooms = rooms
+            .find(doc! { "_id": { "$in": ids } })
+            .projection(RoomKey::fields());
+        let rooms: Vec<RoomKey> = rooms.await?.try_collect().await?;
+        let _turn = self.turns.take(rooms.iter().flat_map(|room| room.members)).await;
         let mut transaction = self.transaction().await?;
         let mut answers = loop {
             transaction.begin().await?;

@@ -21,7 +21,7 @@ use crate::{
     message::Message,
     notification::Notification,
     room::Room,
-    store::{dead_letters::DeadLetter, deletions::Deletion, posts::TradePost},
+    store::{dead_letters::DeadLetter, deletions::Deletion, posts::TradePost, turns::Turns},
 };
 
 pub mod dead_letters;
@@ -31,6 +31,7 @@ mod moves;
 pub mod notifications;
 pub mod posts;
 pub mod rooms;
+mod turns;
 pub mod writer_schemas;
 
 /// The collections. Cloning shares the client and its pool.
@@ -48,6 +49,7 @@ pub struct Store {
     pub truncates: Collection<Document>,
     pub dead_letters: Collection<DeadLetter>,
     pub writer_schemas: Collection<Document>,
+    turns: Turns,
 }
 
 impl Store {
@@ -76,6 +78,7 @@ impl Store {
             truncates: db.collection("truncates"),
             dead_letters: db.collection("dead_letters"),
             writer_schemas: db.collection("writer_schemas"),
+            turns: Turns::new(),
             client,
             db,
         })

@@ -39,6 +39,9 @@ pub struct RoomsAfter {
 impl Store {
     /// Opens the buyer's room about the post, or answers the one that is open.
     pub async fn open_room(&self, trade_post_id: i64, buyer_id: i64, now: DateTime) -> Result<Opened> {
+        // What the transaction finds counts; this only tells whose turn to wait for.
+        let seller_id = self.post(trade_post_id).await?.and_then(|post| post.seller_id);
+        let _turn = self.turns.take(seller_id).await;
         let mut transaction = self.transaction().await?;
         let outcome = loop {
             transaction.begin().await?;
