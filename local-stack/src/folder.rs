@@ -128,7 +128,7 @@ impl Folder {
     }
 
     /// Waits for processes of a run that was killed: they take a moment to end.
-    fn wait_for_earlier_run(&self) -> Result<()> {
+    pub(crate) fn wait_for_earlier_run(&self) -> Result<()> {
         let logs = self.path.join(LOGS);
         if logs.exists() {
             log::wait_for_writers(&logs)
@@ -139,7 +139,6 @@ impl Folder {
 
     /// Removes everything but the lock, which others may be waiting to see.
     pub(crate) fn clear(&self) -> Result<()> {
-        self.wait_for_earlier_run()?;
         for part in self.parts() {
             for entry in part
                 .read_dir()

@@ -3,6 +3,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -31,12 +32,21 @@ pub(crate) fn launch(
     log: &str,
     heap_mebibytes: u32,
 ) -> Result<Launch> {
+    // What libraries unpack into it, a killed process leaves behind: not among everybody's files.
+    let temporary = data.join("tmp");
+    if temporary.exists() {
+        fs::remove_dir_all(&temporary)?;
+    }
+    fs::create_dir(&temporary)?;
     let java = artifacts.java_home.join("bin/java");
     let launch = Launch {
         lasting: folder.is_lasting(),
         ..Launch::new(name, java, data, &folder.log(log)?)
     };
-    Ok(launch.args(FLAGS).args([format!("-Xmx{heap_mebibytes}m")]))
+    Ok(launch.args(FLAGS).args([
+        format!("-Xmx{heap_mebibytes}m"),
+        format!("-Djava.io.tmpdir={}", temporary.display()),
+    ]))
 }
 
 /// Arguments for a class of Kafka's: broker, tools and Connect share one class path and one logger.

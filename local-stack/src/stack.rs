@@ -63,6 +63,7 @@ impl Stack {
             };
             let environment = Environment::read()?.with_mongodb(mongodb_uri);
             let artifacts = artifacts::ensure_in(&environment, &progress)?;
+            folder.wait_for_earlier_run()?;
             if fresh {
                 folder.clear()?;
             }

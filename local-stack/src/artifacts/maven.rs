@@ -76,9 +76,10 @@ fn fetch(cache: &Path, folder: &Path, maven: &Path, java_home: &Path, step: &Ste
                 "the servers could not be fetched; check the network and Maven's settings and run this again",
             )?;
     }
-    // Maven's own notes of what it has done.
+    list_plugins(folder, java_home, &log)?;
+    // Maven's own notes of what it has done, and temporary files.
     fs::remove_dir_all(folder.join("target"))?;
-    list_plugins(folder, java_home, &log)
+    Ok(())
 }
 
 /// Lists plug-ins in a manifest where their jars do not, so that Connect can start without looking into
