@@ -89,6 +89,7 @@ fn list_plugins(folder: &Path, java_home: &Path, log: &Path) -> Result<()> {
     Launch::new("the listing of plug-ins", java_home.join("bin/java"), folder, log)
         .args([
             "-XX:TieredStopAtLevel=1".into(),
+            "-Djava.io.tmpdir=target".into(),
             "-cp".into(),
             class_path.into_os_string(),
         ])
