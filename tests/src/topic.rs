@@ -1,0 +1,186 @@
+//! A topic as it lies in Kafka: read whole, without a group, beside the service that consumes it.
+
+use std::{
+    collections::BTreeMap,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaResult,
+    message::Headers,
+};
+
+const ANSWER_BOUND: Duration = Duration::from_secs(10);
+const READ_BOUND: Duration = Duration::from_secs(30);
+
+/// A record with everything that Kafka keeps of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub bootstrap: String,
+    pub name: String,
+}
+
+impl Topic {
+    /// Every record up to now, each partition's in order.
+    ///
+    /// # Panics
+    /// If Kafka does not answer or does not have the topic.
+    pub async fn read(&self) -> Vec<Record> {
+        self.blocking(|topic| {
+            let consumer = topic.consumer("reads-without-committing");
+            let ends = topic.ends(&consumer)?;
+            let mut all = TopicPartitionList::new();
+            for partition in ends.keys() {
+                all.add_partition_offset(&topic.name, *partition, Offset::Beginning)?;
+            }
+            consumer.assign(&all)?;
+            let missing = usize::try_from(ends.values().sum::<i64>()).unwrap_or_default();
+            let mut records = Vec::with_capacity(missing);
+            while records.len() < missing {
+                let record = consumer.poll(READ_BOUND).unwrap_or_else(|| {
+                    panic!("{} of {missing} records of {} came", records.len(), topic.name)
+                })?;
+                if record.offset() < ends[&record.partition()] {
+                    records.push(Record::of(&record));
+                }
+            }
+            records.sort_by_key(|record| (record.partition, record.offset));
+            Ok(records)
+        })
+        .await
+    }
+
+    /// Offset of the next record of each partition.
+    ///
+    /// # Panics
+    /// If Kafka does not answer or does not have the topic.
+    pub async fn end_offsets(&self) -> BTreeMap<i32, i64> {
+        self.blocking(|topic| topic.ends(&topic.consumer("asks-for-offsets")))
+            .await
+    }
+
+    /// What `group` has committed; 0 where it has committed nothing.
+    ///
+    /// # Panics
+    /// If Kafka does not answer or does not have the topic.
+    pub async fn committed(&self, group: &str) -> BTreeMap<i32, i64> {
+        let group = group.to_owned();
+        self.blocking(move |topic| {
+            let consumer = topic.consumer(&group);
+            let mut asked = TopicPartitionList::new();
+            for partition in topic.ends(&consumer)?.into_keys() {
+                asked.add_partition(&topic.name, partition);
+            }
+            let committed = consumer.committed_offsets(asked, ANSWER_BOUND)?;
+            let offsets = committed
+                .elements()
+                .into_iter()
+                .map(|element| match element.offset() {
+                    Offset::Offset(offset) => (element.partition(), offset),
+                    _ => (element.partition(), 0),
+                });
+            Ok(offsets.collect())
+        })
+        .await
+    }
+
+    /// The topics whose name contains `part`.
+    ///
+    /// # Panics
+    /// If Kafka does not answer.
+    pub async fn all_like(&self, part: &str) -> Vec<Self> {
+        let part = part.to_owned();
+        self.blocking(move |topic| {
+            let consumer = topic.consumer("asks-for-topics");
+            let metadata = consumer.fetch_metadata(None, ANSWER_BOUND)?;
+            let names = metadata.topics().iter().map(|found| found.name().to_owned());
+            let with_part = names.filter(|name| name.contains(&part));
+            Ok(with_part
+                .map(|name| Self {
+                    name,
+                    bootstrap: topic.bootstrap.clone(),
+                })
+                .collect())
+        })
+        .await
+    }
+
+    /// librdkafka's questions block the thread that asks.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Self) -> KafkaResult<T> + Send + 'static,
+    ) -> T {
+        let topic = self.clone();
+        tokio::task::spawn_blocking(move || {
+            ask(&topic).unwrap_or_else(|error| panic!("the topic {}: {error}", topic.name))
+        })
+        .await
+        .expect("asking Kafka does not panic")
+    }
+
+    fn consumer(&self, group: &str) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .create()
+            .expect("librdkafka knows these properties")
+    }
+
+    /// Asks again while the topic is being made: it has partitions then and no leaders yet.
+    fn ends(&self, consumer: &BaseConsumer) -> KafkaResult<BTreeMap<i32, i64>> {
+        let deadline = Instant::now() + ANSWER_BOUND;
+        loop {
+            match self.ends_once(consumer) {
+                Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(50)),
+                answer => return answer,
+            }
+        }
+    }
+
+    fn ends_once(&self, consumer: &BaseConsumer) -> KafkaResult<BTreeMap<i32, i64>> {
+        let metadata = consumer.fetch_metadata(Some(&self.name), ANSWER_BOUND)?;
+        let topics = metadata.topics();
+        let partitions = topics
+            .iter()
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions);
+        partitions
+            .map(|partition| {
+                let (_, end) = consumer.fetch_watermarks(&self.name, partition.id(), ANSWER_BOUND)?;
+                Ok((partition.id(), end))
+            })
+            .collect()
+    }
+}
+
+impl Record {
+    /// The value of the header of that name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|header| header.0 == name)?.1.as_deref()
+    }
+
+    fn of(message: &impl Message) -> Self {
+        let headers = message.headers().into_iter().flat_map(Headers::iter);
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers
+                .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A marketplace of its own for one test: a PostgreSQL database and its capture, a topic, a consumer group,
+//! a MongoDB database, and a process of each service. Servers are shared by all worlds of this process.
+//!
+//! Invariant: worlds see nothing of each other, and a world that ended, well or by a failed test, leaves
+//! neither connector nor slot nor service behind: they would cost the others time.
+
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use chat_service::store::Store;
+use futures_util::FutureExt;
+use local_stack::{
+    Stack,
+    capture::{self, Capture},
+    client::{Bases, Client},
+    services::{self, Service, ServiceOptions},
+    testing,
+    tokens::Signer,
+};
+use sqlx::PgPool;
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::{eventually::eventually, topic::Topic};
+
+/// Worlds at a time. Each has a connector that polls, two services and a test that loads them.
+static PLACES: Semaphore = Semaphore::const_new(3);
+static WORLDS: AtomicU32 = AtomicU32::new(0);
+
+const STOP_BOUND: Duration = Duration::from_secs(15);
+const TOKEN_TTL: Duration = Duration::from_hours(1);
+
+pub struct World {
+    pub stack: &'static Stack,
+    /// Also the name of its databases, topic prefix, connector, slot and consumer group.
+    pub name: String,
+    pub sql: PgPool,
+    pub store: Store,
+    pub trade: Service,
+    pub chat: Service,
+    signer: Signer,
+    capture: Option<Capture>,
+    anybody: Client,
+}
+
+impl World {
+    /// Runs `test` in a new world whose posts are captured.
+    ///
+    /// # Panics
+    /// If the test does, a world cannot be had, or a service logged an error.
+    pub async fn run(test: impl AsyncFnOnce(&mut Self)) {
+        Self::run_before_capture(async |world| {
+            world.capture(Capture::of_database(&world.name)).await;
+            test(world).await;
+        })
+        .await;
+    }
+
+    /// Runs `test` in a new world whose posts are not captured until it calls [`World::capture`].
+    ///
+    /// # Panics
+    /// If the test does, a world cannot be had, or a service logged an error.
+    pub async fn run_before_capture(test: impl AsyncFnOnce(&mut Self)) {
+        let _place = PLACES.acquire().await.expect("nobody closes the semaphore");
+        let mut world = Box::pin(Self::start()).await.expect("a world starts");
+        let outcome = AssertUnwindSafe(test(&mut world)).catch_unwind().await;
+        if outcome.is_err() {
+            world.show_complaints();
+        }
+        let ended = Box::pin(world.end()).await;
+        match outcome {
+            Ok(()) => ended.expect("the world ends in order"),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    async fn start() -> Result<Self> {
+        let stack = testing::stack().await;
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+        // A MongoDB that MONGODB_URI names may have seen earlier runs.
+        let name = format!("e2e_{}_{number}", std::process::id());
+        let signer = signer(stack).await?;
+        let database = stack.postgres.create_database(&name).await?;
+        let trade = services::spawn_trade(stack, ServiceOptions::trade(stack, &signer, &name)?);
+        let chat = services::spawn_chat(stack, chat_options(stack, &signer, &name)?);
+        let (trade, chat) = tokio::try_join!(trade, chat)?;
+        Ok(Self {
+            sql: PgPool::connect(&database).await?,
+            store: Store::new(stack.mongo.uri(), &name).await?,
+            anybody: Client::new(bases(&trade, &chat), "")?,
+            capture: None,
+            stack,
+            name,
+            trade,
+            chat,
+            signer,
+        })
+    }
+
+    /// Lets Debezium read the database, and answers once its connector runs.
+    ///
+    /// # Panics
+    /// If the connector does not run.
+    pub async fn capture(&mut self, capture: Capture) {
+        let role = capture::prepare_role(&self.stack.postgres, &self.name).await;
+        role.expect("the role for Debezium");
+        let capture = self.capture.insert(capture);
+        let applied = capture::apply_connector(self.stack, capture).await;
+        applied.expect("the connector runs");
+    }
+
+    /// How another process of chat-service in this world is started.
+    pub fn chat_options(&self) -> ServiceOptions {
+        chat_options(self.stack, &self.signer, &self.name).expect("a free port")
+    }
+
+    /// The API as that member's app speaks to it.
+    pub fn member(&self, id: i64) -> Client {
+        let token = self.signer.token(id, TOKEN_TTL).expect("a token");
+        let app = self.anybody.with_token(token);
+        // A test may have put another process in its place.
+        app.at_chat(self.chat.url(), self.chat.admin_url())
+    }
+
+    /// The topic of the trade posts.
+    pub fn topic(&self) -> Topic {
+        Topic {
+            bootstrap: self.stack.kafka.bootstrap(),
+            name: format!("{}.public.trade_posts", self.name),
+        }
+    }
+
+    async fn end(self) -> Result<()> {
+        tokio::join!(stop(&self.chat), stop(&self.trade));
+        if let Some(capture) = &self.capture {
+            capture::remove(self.stack, capture).await?;
+        }
+        self.sql.close().await;
+        self.store.db.drop().await?;
+        for service in [&self.chat, &self.trade] {
+            let errors = lines(service, &["ERROR"])?;
+            ensure!(errors.is_empty(), "{}: {errors:#?}", service.server.name());
+        }
+        Ok(())
+    }
+
+    /// For whoever reads why a test failed.
+    fn show_complaints(&self) {
+        for service in [&self.chat, &self.trade] {
+            let lines = lines(service, &["ERROR", "WARN"]).unwrap_or_default();
+            let last = lines.len().saturating_sub(20);
+            println!("{} warned {} times; at last:", service.server.name(), lines.len());
+            lines[last..].iter().for_each(|line| println!("  {line}"));
+        }
+    }
+}
+
+/// Tells the service to end and waits until it has. A killed one would leave transactions open, which the
+/// database undoes only after a while.
+///
+/// # Panics
+/// If it does not end.
+pub async fn stop(service: &Service) {
+    if service.server.pid().is_some() {
+        service.server.terminate().expect("a signal to the service");
+    }
+    let what = format!("{} ends", service.server.name());
+    eventually(what, STOP_BOUND, async || {
+        service.server.pid().map_or(Ok(()), Err)
+    })
+    .await;
+}
+
+/// Lines of the service's log with one of these levels.
+fn lines(service: &Service, levels: &[&str]) -> Result<Vec<String>> {
+    let log = std::fs::read_to_string(service.server.log())?;
+    let found = log
+        .lines()
+        .filter(|line| levels.iter().any(|level| line.contains(level)));
+    Ok(found.map(ToOwned::to_owned).collect())
+}
+
+/// The key of all worlds, made by the first.
+async fn signer(stack: &Stack) -> Result<Signer> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+    let _first = ONE_AT_A_TIME.lock().await;
+    Signer::open_or_create(stack.folder())
+}
+
+fn bases(trade: &Service, chat: &Service) -> Bases {
+    Bases {
+        trade: trade.url().to_owned(),
+        chat: chat.url().to_owned(),
+        chat_admin: chat.admin_url().to_owned(),
+    }
+}
+
+fn chat_options(stack: &Stack, signer: &Signer, name: &str) -> Result<ServiceOptions> {
+    Ok(ServiceOptions::chat(stack, signer)?
+        .env("MONGODB_DATABASE", name)
+        .env("KAFKA_GROUP_ID", name)
+        .env("TOPIC_PREFIX", name)
+        // The topic comes with its first record; until then the client only looks for it now and then.
+        .env("KAFKA_PROPERTY", "topic.metadata.refresh.interval.ms=200"))
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
