@@ -4,7 +4,7 @@
 //! create: deleting a post is one `DELETE`, and whoever cares reads the change from the write-ahead
 //! log.
 //!
-//! The way of a request: [`http`] (who asks, what is valid) → `store` (one statement) → an answer, or
+//! The way of a request: `http` (who asks, what is valid) → `store` (one statement) → an answer, or
 //! a problem from `http::error`. `post` holds the rules, `database` the way to PostgreSQL.
 
 pub mod config;
