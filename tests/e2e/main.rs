@@ -22,6 +22,7 @@ mod records;
 mod restart;
 mod schemas;
 mod streams;
+mod table;
 
 /// For what takes a fraction of a second on an idle machine.
 const BOUND: Duration = Duration::from_secs(30);
