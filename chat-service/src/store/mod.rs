@@ -1,4 +1,4 @@
-//! What is kept in MongoDB: one file per collection, and the indexes they rely on.
+//! What is kept in MongoDB: one file per collection.
 //!
 //! Invariant: writes are acknowledged by a majority before anything is built on them, and each
 //! change of more than one document that must not be seen in part is one transaction.
@@ -6,13 +6,13 @@
 use std::time::{Duration, Instant};
 
 use mongodb::{
-    Client, ClientSession, Collection, Database, IndexModel,
+    Client, ClientSession, Collection, Database,
     bson::{DateTime, Document, doc},
     error::{
         Error, ErrorKind, Result, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
         WriteFailure,
     },
-    options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern},
+    options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern},
 };
 
 use service_kit::clock;
@@ -26,6 +26,7 @@ use crate::{
 
 pub mod dead_letters;
 pub mod deletions;
+mod indexes;
 pub mod messages;
 mod moves;
 pub mod notifications;
@@ -87,57 +88,6 @@ impl Store {
     /// Whether the server answers.
     pub async fn ping(&self) -> Result<()> {
         self.db.run_command(doc! { "ping": 1 }).await.map(drop)
-    }
-
-    /// Creates the collections' indexes where they are missing.
-    pub async fn create_indexes(&self, fence_ttl: Duration, notification_ttl: Duration) -> Result<()> {
-        let unique = || IndexOptions::builder().unique(true).build();
-        let expiring = |ttl: Duration| IndexOptions::builder().expire_after(ttl).build();
-        let index =
-            |keys: Document, options: IndexOptions| IndexModel::builder().keys(keys).options(options).build();
-        let plain = |keys: Document| IndexModel::builder().keys(keys).build();
-        // Only fences have `deleted_at`.
-        self.posts
-            .create_index(index(doc! { "deleted_at": 1 }, expiring(fence_ttl)))
-            .await?;
-        self.rooms
-            .create_indexes([
-                // A room is closed when its post's generation ends, so this makes open rooms unique.
-                index(
-                    doc! { "trade_post_id": 1, "buyer_id": 1, "generation": 1 },
-                    unique(),
-                ),
-                plain(doc! { "trade_post_id": 1, "state": 1 }),
-                plain(doc! { "members": 1, "last_activity_at": -1, "_id": -1 }),
-            ])
-            .await?;
-        self.messages
-            .create_indexes([
-                index(doc! { "room_id": 1, "seq": 1 }, unique()),
-                // Not beginning with the room: what erases a room's messages has one index to choose.
-                index(
-                    doc! { "sender_id": 1, "room_id": 1, "client_message_id": 1 },
-                    unique(),
-                ),
-            ])
-            .await?;
-        self.notifications
-            .create_indexes([
-                index(doc! { "member_id": 1, "seq": 1 }, unique()),
-                plain(doc! { "member_id": 1, "room_id": 1, "kind": 1 }),
-                index(doc! { "created_at": 1 }, expiring(notification_ttl)),
-            ])
-            .await?;
-        self.deletions
-            .create_index(plain(doc! { "state": 1, "erase_at": 1 }))
-            .await?;
-        self.deletions
-            .create_index(plain(doc! { "lease.owner": 1 }))
-            .await?;
-        self.dead_letters
-            .create_index(index(doc! { "topic": 1, "partition": 1, "offset": 1 }, unique()))
-            .await?;
-        Ok(())
     }
 
     /// A session for a transaction.

@@ -2,8 +2,12 @@
 
 use chat_service::{
     cdc::change_event::Change,
-    store::posts::{PostState, TradePost},
+    store::{
+        Store,
+        posts::{PostState, TradePost},
+    },
 };
+use futures_util::TryStreamExt;
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::json;
 
@@ -246,4 +250,30 @@ async fn rooms_follow_however_late_a_changed_id_is_read() {
     chat.get(BUYER, &format!("/v1/rooms/{doomed}"))
         .await
         .refused(410, "room-closed");
+}
+
+#[tokio::test]
+async fn a_ttl_may_be_changed() {
+    let mongo = local_stack::testing::mongo().await;
+    let store = Store::new(mongo.uri(), &format!("chat_ttl_{}", std::process::id()))
+        .await
+        .unwrap();
+    for hours in [1, 2, 2] {
+        let ttl = std::time::Duration::from_hours(hours);
+        store.create_indexes(ttl, ttl).await.unwrap();
+        for (collection, field) in [("trade_posts", "deleted_at"), ("notifications", "created_at")] {
+            let indexes = store
+                .db
+                .collection::<TradePost>(collection)
+                .list_indexes()
+                .await
+                .unwrap();
+            let indexes: Vec<mongodb::IndexModel> = indexes.try_collect().await.unwrap();
+            let index = indexes
+                .iter()
+                .find(|index| index.keys.contains_key(field))
+                .unwrap();
+            assert_eq!(index.options.as_ref().unwrap().expire_after, Some(ttl));
+        }
+    }
 }

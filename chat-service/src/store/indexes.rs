@@ -1,0 +1,92 @@
+//! The indexes that the collections rely on.
+//!
+//! Invariant: no unique index has a field that is ever changed; see docs/decisions/0001.
+
+use std::time::Duration;
+
+use mongodb::{
+    Collection, IndexModel,
+    bson::{Document, doc},
+    error::{Error, ErrorKind, Result},
+    options::IndexOptions,
+};
+
+use super::Store;
+
+impl Store {
+    /// Creates the indexes where they are missing, and those of another TTL anew.
+    pub async fn create_indexes(&self, fence_ttl: Duration, notification_ttl: Duration) -> Result<()> {
+        // Only fences have `deleted_at`.
+        expire(&self.posts, "deleted_at", fence_ttl).await?;
+        self.rooms
+            .create_indexes([
+                // A room is closed when its post's generation ends, so this makes open rooms unique.
+                unique(doc! { "trade_post_id": 1, "buyer_id": 1, "generation": 1 }),
+                plain(doc! { "trade_post_id": 1, "state": 1 }),
+                plain(doc! { "members": 1, "last_activity_at": -1, "_id": -1 }),
+            ])
+            .await?;
+        self.messages
+            .create_indexes([
+                unique(doc! { "room_id": 1, "seq": 1 }),
+                // Not beginning with the room: what erases a room's messages has one index to choose.
+                unique(doc! { "sender_id": 1, "room_id": 1, "client_message_id": 1 }),
+            ])
+            .await?;
+        self.notifications
+            .create_indexes([
+                unique(doc! { "member_id": 1, "seq": 1 }),
+                plain(doc! { "member_id": 1, "room_id": 1, "kind": 1 }),
+            ])
+            .await?;
+        expire(&self.notifications, "created_at", notification_ttl).await?;
+        self.deletions
+            .create_indexes([
+                plain(doc! { "state": 1, "erase_at": 1 }),
+                plain(doc! { "lease.owner": 1 }),
+            ])
+            .await?;
+        self.dead_letters
+            .create_index(unique(doc! { "topic": 1, "partition": 1, "offset": 1 }))
+            .await
+            .map(drop)
+    }
+}
+
+fn plain(keys: Document) -> IndexModel {
+    IndexModel::builder().keys(keys).build()
+}
+
+fn unique(keys: Document) -> IndexModel {
+    let options = IndexOptions::builder().unique(true).build();
+    IndexModel::builder().keys(keys).options(options).build()
+}
+
+/// Lets documents expire `ttl` after the time in `field`. An index of another TTL is in the way of the
+/// new one, and goes.
+async fn expire<T: Send + Sync>(collection: &Collection<T>, field: &str, ttl: Duration) -> Result<()> {
+    let name = format!("{field}_1");
+    let options = IndexOptions::builder()
+        .name(name.clone())
+        .expire_after(ttl)
+        .build();
+    let index = IndexModel::builder()
+        .keys(doc! { field: 1 })
+        .options(options)
+        .build();
+    match collection.create_index(index.clone()).await {
+        Err(error) if is_other_options(&error) => {
+            collection.drop_index(name).await?;
+            collection.create_index(index).await.map(drop)
+        }
+        created => created.map(drop),
+    }
+}
+
+/// Whether an index of that name or key is there with other options.
+fn is_other_options(error: &Error) -> bool {
+    const INDEX_OPTIONS_CONFLICT: i32 = 85;
+    const INDEX_KEY_SPECS_CONFLICT: i32 = 86;
+    matches!(&*error.kind, ErrorKind::Command(error)
+        if matches!(error.code, INDEX_OPTIONS_CONFLICT | INDEX_KEY_SPECS_CONFLICT))
+}
