@@ -16,6 +16,7 @@ mod again;
 mod bulk;
 mod delete;
 mod fixtures;
+mod offsets;
 mod projection;
 mod race;
 mod records;

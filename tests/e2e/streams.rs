@@ -48,7 +48,14 @@ async fn a_reader_who_comes_back_misses_nothing_and_reads_nothing_twice() {
             while read.len() < rooms.len() {
                 for _ in 0..random_range(0..4) {
                     if read.len() < rooms.len() {
-                        let event = timeout(BOUND, stream.next()).await.expect("an event in time");
+                        let Ok(event) = timeout(BOUND, stream.next()).await else {
+                            let (written, closed) =
+                                tokio::join!(world.store.last_seq(SELLER), world.deletions());
+                            panic!(
+                                "no event after {:?} in {BOUND:?}; written: {written:?}, {closed:?}",
+                                stream.last_id()
+                            );
+                        };
                         read.push(event.unwrap().expect("the stream goes on"));
                     }
                 }
