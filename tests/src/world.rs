@@ -41,6 +41,7 @@ pub struct World {
     pub store: Store,
     pub trade: Service,
     pub chat: Service,
+    mongodb: String,
     signer: Signer,
     capture: Option<Capture>,
     anybody: Client,
@@ -59,13 +60,32 @@ impl World {
         .await;
     }
 
+    /// Like [`World::run`], with a MongoDB of its own: for a test that kills a service in the middle of a
+    /// transaction. The built-in server ends such a transaction after a minute and shows nothing new in any
+    /// change stream until then, also not in those of other databases.
+    ///
+    /// # Panics
+    /// If the test does, a world cannot be had, or a service logged an error.
+    pub async fn run_apart(test: impl AsyncFnOnce(&mut Self)) {
+        let mongodb = testing::mongo().await.uri();
+        Self::run_with(mongodb, async |world| {
+            world.capture(Capture::of_database(&world.name)).await;
+            test(world).await;
+        })
+        .await;
+    }
+
     /// Runs `test` in a new world whose posts are not captured until it calls [`World::capture`].
     ///
     /// # Panics
     /// If the test does, a world cannot be had, or a service logged an error.
     pub async fn run_before_capture(test: impl AsyncFnOnce(&mut Self)) {
+        Self::run_with(testing::stack().await.mongo.uri(), test).await;
+    }
+
+    async fn run_with(mongodb: &str, test: impl AsyncFnOnce(&mut Self)) {
         let _place = PLACES.acquire().await.expect("nobody closes the semaphore");
-        let mut world = Box::pin(Self::start()).await.expect("a world starts");
+        let mut world = Box::pin(Self::start(mongodb)).await.expect("a world starts");
         let outcome = AssertUnwindSafe(test(&mut world)).catch_unwind().await;
         if outcome.is_err() {
             world.show_complaints();
@@ -77,7 +97,7 @@ impl World {
         }
     }
 
-    async fn start() -> Result<Self> {
+    async fn start(mongodb: &str) -> Result<Self> {
         let stack = testing::stack().await;
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         // A MongoDB that MONGODB_URI names may have seen earlier runs.
@@ -85,11 +105,12 @@ impl World {
         let signer = signer(stack).await?;
         let database = stack.postgres.create_database(&name).await?;
         let trade = services::spawn_trade(stack, ServiceOptions::trade(stack, &signer, &name)?);
-        let chat = services::spawn_chat(stack, chat_options(stack, &signer, &name)?);
+        let chat = services::spawn_chat(stack, chat_options(stack, mongodb, &signer, &name)?);
         let (trade, chat) = tokio::try_join!(trade, chat)?;
         Ok(Self {
             sql: PgPool::connect(&database).await?,
-            store: Store::new(stack.mongo.uri(), &name).await?,
+            store: Store::new(mongodb, &name).await?,
+            mongodb: mongodb.to_owned(),
             anybody: Client::new(bases(&trade, &chat), "")?,
             capture: None,
             stack,
@@ -114,7 +135,7 @@ impl World {
 
     /// How another process of chat-service in this world is started.
     pub fn chat_options(&self) -> ServiceOptions {
-        chat_options(self.stack, &self.signer, &self.name).expect("a free port")
+        chat_options(self.stack, &self.mongodb, &self.signer, &self.name).expect("a free port")
     }
 
     /// The API as that member's app speaks to it.
@@ -158,8 +179,8 @@ impl World {
     }
 }
 
-/// Tells the service to end and waits until it has. A killed one would leave transactions open, which the
-/// database undoes only after a while.
+/// Tells the service to end and waits until it has. A killed one would leave transactions open, see
+/// [`World::run_apart`].
 ///
 /// # Panics
 /// If it does not end.
@@ -198,8 +219,9 @@ fn bases(trade: &Service, chat: &Service) -> Bases {
     }
 }
 
-fn chat_options(stack: &Stack, signer: &Signer, name: &str) -> Result<ServiceOptions> {
+fn chat_options(stack: &Stack, mongodb: &str, signer: &Signer, name: &str) -> Result<ServiceOptions> {
     Ok(ServiceOptions::chat(stack, signer)?
+        .env("MONGODB_URI", mongodb)
         .env("MONGODB_DATABASE", name)
         .env("KAFKA_GROUP_ID", name)
         .env("TOPIC_PREFIX", name)
