@@ -128,13 +128,13 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         metrics: chat_metrics.clone(),
     };
     tasks.spawn("eraser", eraser.run(shutdown.clone()));
-    let pipeline = Pipeline {
+    let pipeline = Arc::new(Pipeline {
         schemas: WriterSchemas::new(&config.schema_registry_url, store.clone())?,
         store,
         erase_after: config.erase_after,
         metrics: chat_metrics.clone(),
         closed,
-    };
+    });
     tasks.spawn(
         "cdc",
         consume(config, pipeline, kafka, chat_metrics, shutdown.clone()),
@@ -164,7 +164,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
 /// Consumes once MongoDB is prepared: without its unique indexes nothing may be written.
 async fn consume(
     config: Config,
-    pipeline: Pipeline,
+    pipeline: Arc<Pipeline>,
     kafka: Dependency,
     metrics: ChatMetrics,
     shutdown: CancellationToken,

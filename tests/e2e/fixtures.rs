@@ -105,6 +105,7 @@ impl Fixtures {
             value: Some((&reader(writer), body)),
             moved_to: record.header(change_event::MOVED_TO),
         })
+        .map(|understood| understood.event.unwrap())
     }
 }
 

@@ -84,6 +84,7 @@ impl WriterSchemas {
             value: self.datum(record.value.as_deref()),
             moved_to: record.header(change_event::MOVED_TO),
         })
+        .map(|understood| understood.event.expect("a record about posts"))
     }
 
     /// The record as the committed schemas show it.

@@ -19,7 +19,61 @@ pub struct Position {
     pub offset: i64,
 }
 
-/// What a record says.
+/// A record that was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Understood {
+    pub op: Op,
+    /// When the change was committed, in milliseconds since the epoch by PostgreSQL's clock; a
+    /// tombstone does not tell.
+    pub committed_ms: Option<i64>,
+    /// What it says of the posts, if it is about them.
+    pub event: Option<Event>,
+}
+
+/// The kinds of record that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    Create,
+    Read,
+    Update,
+    Delete,
+    Truncate,
+    /// A logical decoding message; nothing here sends any.
+    Message,
+    Tombstone,
+    Heartbeat,
+}
+
+impl Op {
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Read => "read",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Truncate => "truncate",
+            Self::Message => "message",
+            Self::Tombstone => "tombstone",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+
+    /// The operation that Debezium has this letter for.
+    fn of(letter: &str) -> Option<Self> {
+        Some(match letter {
+            "c" => Self::Create,
+            "r" => Self::Read,
+            "u" => Self::Update,
+            "d" => Self::Delete,
+            "t" => Self::Truncate,
+            "m" => Self::Message,
+            _ => return None,
+        })
+    }
+}
+
+/// What a record says of the posts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Post(ChangeEvent),
@@ -135,70 +189,96 @@ impl std::fmt::Debug for Record<'_> {
     }
 }
 
-/// Reads what `record` says.
-pub fn decode(record: Record<'_>) -> Result<Event, MalformedRecord> {
-    let envelope: Option<Envelope> = record.value.map(|datum| read(Part::Value, datum)).transpose()?;
-    // Of the whole table, so it has no key.
-    if let Some(envelope) = envelope.as_ref().filter(|envelope| envelope.op == "t") {
-        let lsn = lsn(&envelope.source)?;
-        return Ok(Event::Truncate {
-            lsn,
-            times: envelope.times(),
+/// Reads what `record` of the table's topic says.
+pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
+    let Some(value) = record.value else {
+        let event = post_event(key(record.key)?, record.position, Change::Tombstone);
+        return Ok(Understood {
+            op: Op::Tombstone,
+            committed_ms: None,
+            event: Some(event),
         });
-    }
-    let key: KeyRecord = read(Part::Key, record.key.ok_or(MalformedRecord::MissingKey)?)?;
-    if key.id <= 0 {
-        return Err(MalformedRecord::InvalidId(key.id));
-    }
-    let change = match envelope {
-        None => Change::Tombstone,
-        Some(envelope) => change(key.id, envelope, record.moved_to)?,
     };
-    Ok(Event::Post(ChangeEvent {
-        trade_post_id: key.id,
-        position: record.position,
-        change,
-    }))
+    let envelope: Envelope = read(Part::Value, value)?;
+    let Some(op) = Op::of(&envelope.op) else {
+        return Err(MalformedRecord::UnknownOperation(envelope.op));
+    };
+    let times = envelope.times();
+    let event = match op {
+        // Of the whole table, so it has no key.
+        Op::Truncate => Some(Event::Truncate {
+            lsn: lsn(&envelope.source)?,
+            times,
+        }),
+        Op::Create | Op::Read | Op::Update => {
+            let key = key(record.key)?;
+            Some(post_event(key, record.position, upsert(key, op, envelope)?))
+        }
+        Op::Delete => {
+            let key = key(record.key)?;
+            let lsn = lsn(&envelope.source)?;
+            let change = match record.moved_to {
+                Some(to) => Change::Move {
+                    lsn,
+                    to: new_key(to)?,
+                },
+                None => Change::Delete { lsn, times },
+            };
+            Some(post_event(key, record.position, change))
+        }
+        Op::Message | Op::Tombstone | Op::Heartbeat => None,
+    };
+    Ok(Understood {
+        op,
+        committed_ms: Some(times.committed_ms),
+        event,
+    })
 }
 
-fn change(key: i64, envelope: Envelope, moved_to: Option<&[u8]>) -> Result<Change, MalformedRecord> {
-    let times = envelope.times();
-    let Envelope {
-        op, after, source, ..
-    } = envelope;
-    match op.as_str() {
-        "c" | "r" | "u" => {
-            let Row {
-                id,
-                seller_id,
-                title,
-                status,
-            } = after.ok_or_else(|| MalformedRecord::MissingRow(op.clone()))?;
-            if id != key {
-                return Err(MalformedRecord::KeyMismatch { key, row: id });
-            }
-            Ok(Change::Upsert {
-                lsn: lsn(&source)?,
-                created: op == "c",
-                post: Post {
-                    seller_id,
-                    title,
-                    status,
-                },
-            })
-        }
-        "d" => match moved_to {
-            Some(key) => Ok(Change::Move {
-                lsn: lsn(&source)?,
-                to: new_key(key)?,
-            }),
-            None => Ok(Change::Delete {
-                lsn: lsn(&source)?,
-                times,
-            }),
-        },
-        _ => Err(MalformedRecord::UnknownOperation(op)),
+/// Reads a record of Debezium's heartbeat topic. Its time is that of the connector, which was
+/// reading the log then.
+pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
+    let Heartbeat { ts_ms } = read(Part::Value, value)?;
+    Ok(Understood {
+        op: Op::Heartbeat,
+        committed_ms: Some(ts_ms),
+        event: None,
+    })
+}
+
+fn post_event(trade_post_id: i64, position: Position, change: Change) -> Event {
+    Event::Post(ChangeEvent {
+        trade_post_id,
+        position,
+        change,
+    })
+}
+
+fn key(key: Option<Datum<'_>>) -> Result<i64, MalformedRecord> {
+    let KeyRecord { id } = read(Part::Key, key.ok_or(MalformedRecord::MissingKey)?)?;
+    if id > 0 {
+        Ok(id)
+    } else {
+        Err(MalformedRecord::InvalidId(id))
     }
+}
+
+fn upsert(key: i64, op: Op, envelope: Envelope) -> Result<Change, MalformedRecord> {
+    let Some(row) = envelope.after else {
+        return Err(MalformedRecord::MissingRow(envelope.op));
+    };
+    if row.id != key {
+        return Err(MalformedRecord::KeyMismatch { key, row: row.id });
+    }
+    Ok(Change::Upsert {
+        lsn: lsn(&envelope.source)?,
+        created: op == Op::Create,
+        post: Post {
+            seller_id: row.seller_id,
+            title: row.title,
+            status: row.status,
+        },
+    })
 }
 
 /// The id in the header [`MOVED_TO`], which is JSON text such as `{"id":77778}`.
@@ -249,6 +329,12 @@ fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Resul
 record! {
     struct KeyRecord {
         id: i64,
+    }
+}
+
+record! {
+    struct Heartbeat {
+        ts_ms: i64,
     }
 }
 

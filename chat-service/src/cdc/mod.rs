@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::{
-    change_event::{Event, Part, Position, Record},
+    change_event::{Part, Position, Record, Understood},
     consumer::Consumer,
     error::{Decision, Failure},
     registry::WriterSchemas,
@@ -54,7 +54,7 @@ pub struct Pipeline {
 /// On what only an operator can mend.
 pub async fn run(
     mut consumer: Consumer,
-    mut pipeline: Pipeline,
+    pipeline: Arc<Pipeline>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     loop {
@@ -95,7 +95,7 @@ pub async fn run(
 
 impl Pipeline {
     /// Carries a batch out, however long its dependencies are away.
-    async fn process(&mut self, batch: &[OwnedMessage]) -> Result<(), Failure> {
+    async fn process(&self, batch: &[OwnedMessage]) -> Result<(), Failure> {
         let received_at = now();
         let mut backoff = Duration::from_millis(50);
         loop {
@@ -112,12 +112,12 @@ impl Pipeline {
         }
     }
 
-    async fn attempt(&mut self, batch: &[OwnedMessage], received_at: DateTime) -> Result<(), Failure> {
-        let mut events = Vec::with_capacity(batch.len());
+    async fn attempt(&self, batch: &[OwnedMessage], received_at: DateTime) -> Result<(), Failure> {
+        let mut understood = Vec::with_capacity(batch.len());
         let mut dead = Vec::new();
         for message in batch {
             match self.read(message).await {
-                Ok(event) => events.push(event),
+                Ok(record) => understood.push(record),
                 Err(failure) if self.decide(&failure) == Decision::DeadLetter => {
                     dead.push(dead_letter::of(message, &failure, received_at));
                 }
@@ -134,20 +134,20 @@ impl Pipeline {
                 letter.reason
             );
         }
-        let understood = events.len();
-        for step in plan::plan(events) {
+        let count = understood.len();
+        for step in plan::plan(understood.into_iter().filter_map(|record| record.event)) {
             let rooms = close::carry_out(&self.store, &step, received_at, self.erase_after).await?;
             if rooms > 0 {
                 self.metrics.rooms_closed(rooms);
                 self.closed.notify_one();
             }
         }
-        self.metrics.batch_done(understood, dead.len());
+        self.metrics.batch_done(count, dead.len());
         Ok(())
     }
 
     /// Reads one record, with its writer schemas fetched first if they are new.
-    async fn read(&mut self, message: &OwnedMessage) -> Result<Event, Failure> {
+    async fn read(&self, message: &OwnedMessage) -> Result<Understood, Failure> {
         let key = self.frame(Part::Key, message.key()).await?;
         let value = self.frame(Part::Value, message.payload()).await?;
         Ok(change_event::decode(Record {
@@ -162,7 +162,7 @@ impl Pipeline {
     }
 
     async fn frame<'a>(
-        &mut self,
+        &self,
         part: Part,
         bytes: Option<&'a [u8]>,
     ) -> Result<Option<change_event::Datum<'a>>, Failure> {

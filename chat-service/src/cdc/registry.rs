@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -50,14 +51,14 @@ pub enum SchemaError {
 pub struct WriterSchemas {
     registry: SrSettings,
     store: Store,
-    readers: HashMap<u32, Reader>,
-    unknown_since: HashMap<u32, Instant>,
+    readers: Mutex<HashMap<u32, Reader>>,
+    unknown_since: Mutex<HashMap<u32, Instant>>,
 }
 
 impl std::fmt::Debug for WriterSchemas {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WriterSchemas")
-            .field("known", &self.readers.len())
+            .field("known", &lock(&self.readers).len())
             .finish_non_exhaustive()
     }
 }
@@ -74,14 +75,14 @@ impl WriterSchemas {
         Ok(Self {
             registry,
             store,
-            readers: HashMap::new(),
-            unknown_since: HashMap::new(),
+            readers: Mutex::default(),
+            unknown_since: Mutex::default(),
         })
     }
 
     /// The reader for schema `id`, fetched if it is new.
-    pub async fn load(&mut self, id: u32) -> Result<Reader, SchemaError> {
-        if let Some(reader) = self.readers.get(&id) {
+    pub async fn load(&self, id: u32) -> Result<Reader, SchemaError> {
+        if let Some(reader) = lock(&self.readers).get(&id) {
             return Ok(reader);
         }
         let schema = match self.fetch(id).await {
@@ -91,11 +92,17 @@ impl WriterSchemas {
                 None => return Err(SchemaError::Unreachable { id, source }),
             },
             Err(unknown @ SchemaError::Unknown { .. }) => {
-                self.unknown_since.entry(id).or_insert_with(Instant::now);
+                lock(&self.unknown_since).entry(id).or_insert_with(Instant::now);
                 return Err(unknown);
             }
             fetched => fetched?,
         };
+        lock(&self.unknown_since).remove(&id);
+        let mut readers = lock(&self.readers);
+        // Somebody else may have fetched it meanwhile; what is leaked is leaked once.
+        if let Some(reader) = readers.get(&id) {
+            return Ok(reader);
+        }
         let schema: &'static Schema = Box::leak(Box::new(schema));
         let reader = GenericDatumReader::builder(schema)
             .build()
@@ -103,13 +110,14 @@ impl WriterSchemas {
                 id,
                 reason: error.to_string(),
             })?;
-        self.unknown_since.remove(&id);
-        Ok(*self.readers.entry(id).or_insert(Box::leak(Box::new(reader))))
+        let reader: Reader = Box::leak(Box::new(reader));
+        readers.insert(id, reader);
+        Ok(reader)
     }
 
     /// For how long the registry has been saying that it does not know `id`.
     pub fn unknown_for(&self, id: u32) -> Duration {
-        self.unknown_since
+        lock(&self.unknown_since)
             .get(&id)
             .map_or(Duration::ZERO, Instant::elapsed)
     }
@@ -156,6 +164,10 @@ impl WriterSchemas {
         })
         .transpose()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What it means that the registry did not answer with a schema. The converter calls few answers
