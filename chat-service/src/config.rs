@@ -6,6 +6,8 @@ use clap::{Parser, ValueEnum};
 use secrecy::SecretString;
 use service_kit::{auth::AuthConfig, telemetry::LogConfig};
 
+use crate::cdc::{breaker::Limits, change_event::HEARTBEAT_TOPIC};
+
 /// Chats about trade posts, cleaned up when their post is deleted.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about)]
@@ -47,6 +49,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub kafka: KafkaConfig,
+
+    #[command(flatten)]
+    pub flood: FloodConfig,
 
     #[command(flatten)]
     pub streams: StreamConfig,
@@ -114,6 +119,32 @@ impl KafkaConfig {
     /// Debezium's topic of the table `trade_posts`.
     pub fn trade_posts_topic(&self) -> String {
         format!("{}.public.trade_posts", self.topic_prefix)
+    }
+
+    /// Debezium's topic of heartbeats.
+    pub fn heartbeat_topic(&self) -> String {
+        format!("{HEARTBEAT_TOPIC}{}", self.topic_prefix)
+    }
+}
+
+/// When too many records cannot be understood.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct FloodConfig {
+    /// Most dead letters in a row; with one more the consumer stands still until an operator acts.
+    #[arg(long, env = "DEAD_LETTERS_IN_A_ROW", default_value_t = 50)]
+    pub dead_letters_in_a_row: usize,
+
+    /// Most dead letters among the last 1000 records.
+    #[arg(long, env = "DEAD_LETTERS_AMONG_1000", default_value_t = 100)]
+    pub dead_letters_among_1000: usize,
+}
+
+impl FloodConfig {
+    pub fn limits(self) -> Limits {
+        Limits {
+            run: self.dead_letters_in_a_row,
+            among_last: self.dead_letters_among_1000,
+        }
     }
 }
 

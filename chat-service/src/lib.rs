@@ -4,7 +4,10 @@
 //! members (`store`, `live`), and is followed by the erasure of the messages (`eraser`). Members
 //! talk to `http`. This service only consumes from Kafka and never calls trade-service.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
@@ -15,17 +18,17 @@ use service_kit::{
     metrics::{HttpMetrics, Metrics},
     server::serve,
 };
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    cdc::{Pipeline, consumer::Consumer, error::Failure, registry::WriterSchemas},
+    cdc::{Pipeline, breaker::Breaker, consumer::Consumer, error::Failure, registry::WriterSchemas},
     config::Config,
     eraser::Eraser,
     http::App,
     live::{feed, hub::Hub},
-    metrics::ChatMetrics,
+    metrics::{ChatMetrics, Freshness},
     store::Store,
 };
 
@@ -40,6 +43,7 @@ pub mod notification;
 pub mod outbox;
 mod readiness;
 pub mod room;
+mod stock;
 pub mod store;
 pub mod view;
 
@@ -79,11 +83,17 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     );
     let hub = Hub::new(config.streams.clone(), chat_metrics.clone());
     let (outbox, postman) = outbox::outbox(store.clone());
+    let pipeline = Arc::new(pipeline(&config, store.clone(), chat_metrics.clone())?);
+    metrics.register(|registry| {
+        registry.register_collector(Box::new(Freshness(Arc::clone(&pipeline.status))));
+    });
     let app = Arc::new(App {
         store: store.clone(),
         outbox,
         hub: Arc::clone(&hub),
         streams: config.streams.clone(),
+        pipeline: Arc::clone(&pipeline),
+        metrics: chat_metrics.clone(),
     });
 
     let mut tasks = Tasks::new();
@@ -120,25 +130,18 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         ),
     );
     tasks.spawn("feed", feed::run(feed_store, Arc::clone(&hub), shutdown.clone()));
-    let closed = Arc::new(Notify::new());
+    tasks.spawn(
+        "stock",
+        stock::watch(store.clone(), chat_metrics.clone(), shutdown.clone()),
+    );
     let eraser = Eraser {
-        store: store.clone(),
+        store,
         chunk: config.erase_chunk,
-        closed: Arc::clone(&closed),
-        metrics: chat_metrics.clone(),
+        closed: Arc::clone(&pipeline.closed),
+        metrics: chat_metrics,
     };
     tasks.spawn("eraser", eraser.run(shutdown.clone()));
-    let pipeline = Arc::new(Pipeline {
-        schemas: WriterSchemas::new(&config.schema_registry_url, store.clone())?,
-        store,
-        erase_after: config.erase_after,
-        metrics: chat_metrics.clone(),
-        closed,
-    });
-    tasks.spawn(
-        "cdc",
-        consume(config, pipeline, kafka, chat_metrics, shutdown.clone()),
-    );
+    tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 
     let draining = {
         let shutdown = shutdown.clone();
@@ -161,18 +164,30 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     Ok(ended?)
 }
 
+fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Result<Pipeline> {
+    Ok(Pipeline {
+        schemas: WriterSchemas::new(&config.schema_registry_url, store.clone())?,
+        store,
+        erase_after: config.erase_after,
+        breaker: Mutex::new(Breaker::new(config.flood.limits())),
+        status: Arc::default(),
+        metrics,
+        closed: Arc::default(),
+    })
+}
+
 /// Consumes once MongoDB is prepared: without its unique indexes nothing may be written.
 async fn consume(
     config: Config,
     pipeline: Arc<Pipeline>,
     kafka: Dependency,
-    metrics: ChatMetrics,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     if !prepare(&pipeline.store, &config, &shutdown).await {
         return Ok(());
     }
-    let consumer = Consumer::subscribe(&config.kafka, kafka, metrics)?;
+    let status = Arc::clone(&pipeline.status);
+    let consumer = Consumer::subscribe(&config.kafka, kafka, status, pipeline.metrics.clone())?;
     cdc::run(consumer, pipeline, shutdown).await
 }
 

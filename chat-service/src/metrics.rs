@@ -1,39 +1,97 @@
 //! The metrics of this service besides HTTP's. Names are constants here and nowhere else.
 
-use std::sync::atomic::AtomicU64;
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
+use mongodb::bson::DateTime;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
+    registry::{Metric, Registry},
 };
 use service_kit::metrics::Metrics;
 
+use crate::{
+    cdc::{change_event::Understood, status::Status},
+    store::now,
+};
+
 pub const CDC_RECORDS: &str = "cdc_records";
+pub const CDC_RECORD_DELAY: &str = "cdc_record_delay_seconds";
 pub const CDC_BATCH_RECORDS: &str = "cdc_batch_records";
 pub const CDC_BATCH_RETRIES: &str = "cdc_batch_retries";
+pub const CDC_STAGE_DURATION: &str = "cdc_stage_duration_seconds";
 pub const CDC_LAG_RECORDS: &str = "cdc_lag_records";
+pub const CDC_FRESHNESS: &str = "cdc_freshness_seconds";
+pub const CDC_HEARTBEAT_AGE: &str = "cdc_heartbeat_age_seconds";
+pub const CDC_PAUSES: &str = "cdc_pauses";
+pub const CDC_WAITING: &str = "cdc_waiting";
+pub const CDC_STOOD_STILL: &str = "cdc_partition_stood_still";
+pub const DEAD_LETTERS: &str = "dead_letters";
+pub const FENCE_HITS: &str = "fence_hits";
 pub const ROOMS_CLOSED: &str = "rooms_closed";
+pub const DELETIONS_UNFINISHED: &str = "deletions_unfinished";
+pub const DELETIONS_OLDEST_AGE: &str = "deletions_oldest_unfinished_age_seconds";
 pub const MESSAGES_ERASED: &str = "messages_erased";
 pub const STREAMS_OPEN: &str = "streams_open";
 pub const STREAMS_CUT: &str = "streams_cut";
 
+const SECONDS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
+];
+
 /// Handles to the registered metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct ChatMetrics {
-    records: Family<Outcome, Counter>,
+    records: Family<Record, Counter>,
+    delay: Histogram,
     batch: Histogram,
     retries: Counter,
+    stages: Family<StageLabel, Histogram>,
     lag: Family<Partition, Gauge>,
+    pauses: Family<Cause, Counter>,
+    waiting: Family<Cause, Gauge>,
+    stood_still: Family<Partition, Counter>,
+    pub dead_letters: Gauge,
+    fence_hits: Family<Refused, Counter>,
     rooms_closed: Counter,
+    pub deletions_unfinished: Gauge,
+    /// Seconds.
+    pub deletions_oldest_age: Gauge,
     messages_erased: Counter,
     pub streams_open: Gauge,
     /// Streams ended because their reader was too slow.
     pub streams_cut: Counter<u64, AtomicU64>,
 }
 
+/// What a batch goes through.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage {
+    /// Records are read and dead letters kept.
+    Decode,
+    /// The projection is written.
+    Fence,
+    /// Rooms are closed and their members told.
+    Close,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct Record {
+    op: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,73 +99,156 @@ struct Partition {
     partition: i32,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    request: &'static str,
+}
+
 impl ChatMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         metrics.register(|registry| {
-            let this = Self {
-                records: Family::default(),
-                batch: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]),
-                retries: Counter::default(),
-                lag: Family::default(),
-                rooms_closed: Counter::default(),
-                messages_erased: Counter::default(),
-                streams_open: Gauge::default(),
-                streams_cut: Counter::default(),
-            };
-            registry.register(
-                CDC_RECORDS,
-                "Captured records by what became of them",
-                this.records.clone(),
-            );
-            registry.register(CDC_BATCH_RECORDS, "Records in a batch", this.batch.clone());
-            registry.register(
-                CDC_BATCH_RETRIES,
-                "Batches tried again because a server was away",
-                this.retries.clone(),
-            );
-            registry.register(
-                CDC_LAG_RECORDS,
-                "Records behind the end of the partition, as librdkafka sees it",
-                this.lag.clone(),
-            );
-            registry.register(
-                ROOMS_CLOSED,
-                "Rooms closed because their post was deleted",
-                this.rooms_closed.clone(),
-            );
-            registry.register(
-                MESSAGES_ERASED,
-                "Messages erased with their rooms",
-                this.messages_erased.clone(),
-            );
-            registry.register(STREAMS_OPEN, "Open event streams", this.streams_open.clone());
-            registry.register(
-                STREAMS_CUT,
-                "Event streams ended because their reader was too slow",
-                this.streams_cut.clone(),
-            );
-            this
+            let mut with = Registration(registry);
+            Self {
+                records: with.family(
+                    CDC_RECORDS,
+                    "Captured records by operation and what became of them",
+                ),
+                delay: with.metric(
+                    CDC_RECORD_DELAY,
+                    "Time from a change's commit in PostgreSQL until its effect was durable here",
+                    Histogram::new(SECONDS),
+                ),
+                batch: with.metric(
+                    CDC_BATCH_RECORDS,
+                    "Records in a batch",
+                    Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0]),
+                ),
+                retries: with.metric(
+                    CDC_BATCH_RETRIES,
+                    "Tries of batches that failed and were repeated",
+                    Counter::default(),
+                ),
+                stages: with.metric(
+                    CDC_STAGE_DURATION,
+                    "Time that a batch took in a stage",
+                    Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> _),
+                ),
+                lag: with.family(
+                    CDC_LAG_RECORDS,
+                    "Records behind the end of the partition, as librdkafka sees it",
+                ),
+                pauses: with.family(CDC_PAUSES, "Times that the consumer had to wait, by cause"),
+                waiting: with.family(CDC_WAITING, "1 while the consumer waits, by cause"),
+                stood_still: with.family(
+                    CDC_STOOD_STILL,
+                    "Times that a partition had records and gave none for a minute",
+                ),
+                dead_letters: with.metric(
+                    DEAD_LETTERS,
+                    "Dead letters that nobody has replayed or discarded",
+                    Gauge::default(),
+                ),
+                fence_hits: with.family(
+                    FENCE_HITS,
+                    "Requests refused because the post was deleted or the room closed",
+                ),
+                rooms_closed: with.metric(
+                    ROOMS_CLOSED,
+                    "Rooms closed because their post was deleted",
+                    Counter::default(),
+                ),
+                deletions_unfinished: with.metric(
+                    DELETIONS_UNFINISHED,
+                    "Deleted posts whose chats are closed and not erased yet",
+                    Gauge::default(),
+                ),
+                deletions_oldest_age: with.metric(
+                    DELETIONS_OLDEST_AGE,
+                    "Age of the oldest of them since it could be erased",
+                    Gauge::default(),
+                ),
+                messages_erased: with.metric(
+                    MESSAGES_ERASED,
+                    "Messages erased with their rooms",
+                    Counter::default(),
+                ),
+                streams_open: with.metric(STREAMS_OPEN, "Open event streams", Gauge::default()),
+                streams_cut: with.metric(
+                    STREAMS_CUT,
+                    "Event streams ended because their reader was too slow",
+                    Counter::default(),
+                ),
+            }
         })
     }
 
-    pub fn batch_done(&self, understood: usize, dead: usize) {
-        let count = |outcome, records: usize| {
+    pub fn batch_done(&self, understood: &[Understood], dead: usize, now: DateTime) {
+        let count = |op, outcome, records: usize| {
             self.records
-                .get_or_create(&Outcome { outcome })
+                .get_or_create(&Record { op, outcome })
                 .inc_by(records as u64);
         };
-        count("applied", understood);
-        count("dead_letter", dead);
+        for record in understood {
+            let outcome = if record.event.is_some() {
+                "applied"
+            } else {
+                "ignored"
+            };
+            count(record.op.name(), outcome, 1);
+            if let (Some(committed_ms), Some(_)) = (record.committed_ms, &record.event) {
+                self.delay.observe(seconds(now.timestamp_millis() - committed_ms));
+            }
+        }
+        if dead > 0 {
+            count("unknown", "dead_letter", dead);
+        }
         #[expect(clippy::cast_precision_loss, reason = "a batch has some hundred records")]
-        self.batch.observe((understood + dead) as f64);
+        self.batch.observe((understood.len() + dead) as f64);
+        self.waiting.clear();
     }
 
     pub fn batch_retried(&self) {
         self.retries.inc();
     }
 
-    pub fn lag(&self, partition: i32, records: i64) {
-        self.lag.get_or_create(&Partition { partition }).set(records);
+    pub fn stage(&self, stage: Stage, took: Duration) {
+        let stage = match stage {
+            Stage::Decode => "decode",
+            Stage::Fence => "fence",
+            Stage::Close => "close",
+        };
+        self.stages
+            .get_or_create(&StageLabel { stage })
+            .observe(took.as_secs_f64());
+    }
+
+    /// The consumer waits for `cause` from now on.
+    pub fn paused(&self, cause: &'static str) {
+        self.pauses.get_or_create(&Cause { cause }).inc();
+        self.waiting.clear();
+        self.waiting.get_or_create(&Cause { cause }).set(1);
+    }
+
+    /// The lag of the partitions that are assigned; of others nothing is known.
+    pub fn lag(&self, partitions: impl Iterator<Item = (i32, i64)>) {
+        self.lag.clear();
+        for (partition, records) in partitions {
+            self.lag.get_or_create(&Partition { partition }).set(records);
+        }
+    }
+
+    pub fn stood_still(&self, partition: i32) {
+        self.stood_still.get_or_create(&Partition { partition }).inc();
+    }
+
+    /// A request met the fence of a deleted post or a closed room.
+    pub fn fence_hit(&self, request: &'static str) {
+        self.fence_hits.get_or_create(&Refused { request }).inc();
     }
 
     pub fn rooms_closed(&self, rooms: usize) {
@@ -117,4 +258,58 @@ impl ChatMetrics {
     pub fn messages_erased(&self, messages: u64) {
         self.messages_erased.inc_by(messages);
     }
+}
+
+struct Registration<'a>(&'a mut Registry);
+
+impl Registration<'_> {
+    fn metric<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn family<L, M>(&mut self, name: &str, help: &str) -> Family<L, M>
+    where
+        Family<L, M>: Metric + Clone + Default,
+    {
+        self.metric(name, help, Family::default())
+    }
+}
+
+/// Ages, which grow between two events: they are taken when they are asked for.
+#[derive(Debug)]
+pub struct Freshness(pub Arc<Status>);
+
+impl Collector for Freshness {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let state = self.0.get();
+        let now = now().timestamp_millis();
+        let effect = state.last_effect.map(|effect| effect.committed_at);
+        let newest = effect.max(state.heartbeat);
+        let ages = [
+            (
+                CDC_FRESHNESS,
+                "Age of the newest change or heartbeat of the database that has taken effect here",
+                newest,
+            ),
+            (
+                CDC_HEARTBEAT_AGE,
+                "Age of Debezium's last heartbeat, where this instance reads heartbeats",
+                state.heartbeat,
+            ),
+        ];
+        for (name, help, since) in ages {
+            if let Some(since) = since {
+                let age = ConstGauge::new(seconds(now - since.timestamp_millis()));
+                let metric = encoder.encode_descriptor(name, help, None, age.metric_type())?;
+                age.encode(metric)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Clocks of two machines may differ; a time is not negative.
+fn seconds(millis: i64) -> f64 {
+    Duration::from_millis(millis.max(0).unsigned_abs()).as_secs_f64()
 }

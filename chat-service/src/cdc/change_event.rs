@@ -1,16 +1,20 @@
 //! What a Debezium record says about a trade post.
 //!
 //! Invariant: a [`ChangeEvent`] is only made from a record that was understood whole. Every byte of
-//! key and value was consumed, the operation is a known one, and of the old row (`before`) nothing
-//! is read: with the default replica identity all of it but the key is filled with defaults.
+//! key and value was consumed, the operation is a known one, ids and positions are positive, and of
+//! the old row (`before`) nothing is read: with the default replica identity all of it but the key is
+//! filled with defaults.
 
-use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::{error::Details, reader::datum::GenericDatumReader};
 use serde::de::DeserializeOwned;
 
-use super::{record::record, wire::WireError};
+use super::{excerpt::excerpt, record::record, wire::WireError};
 
 /// Header that Debezium puts on the delete of a row whose primary key was changed.
 pub const MOVED_TO: &str = "__debezium.newkey";
+
+/// What the name of Debezium's heartbeat topic begins with; the topic prefix follows.
+pub const HEARTBEAT_TOPIC: &str = "__debezium-heartbeat.";
 
 /// Where a record lies in Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,32 +126,39 @@ pub struct CaptureTimes {
     pub captured_ms: i64,
 }
 
-/// Why a record is not a change event. Every one of these is permanent.
-#[derive(Debug, thiserror::Error)]
+/// Why a record is not a change event. Every one of these is permanent. Texts in them are excerpts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedRecord {
     #[error("{part}: {source}")]
     Wire { part: Part, source: WireError },
-    #[error("{part}: the bytes do not fit the writer schema or a needed field is missing")]
-    Avro {
-        part: Part,
-        source: Box<apache_avro::Error>,
-    },
+    #[error("{part}: it does not fit its writer schema, or a needed field is missing: {reason}")]
+    Avro { part: Part, reason: String },
     #[error("{part}: {left} bytes are left over behind the Avro body")]
     TrailingBytes { part: Part, left: usize },
-    #[error("value: unknown operation {0:?}")]
+    #[error("value: unknown operation \"{0}\"")]
     UnknownOperation(String),
-    #[error("header {MOVED_TO}: {0:?} is not a key with a positive id")]
+    #[error("header {MOVED_TO}: \"{0}\" is not another key with a positive id")]
     MovedTo(String),
-    #[error("value: operation {0:?} has no row in \"after\"")]
-    MissingRow(String),
+    #[error("value: a {0} has no row in \"after\"")]
+    MissingRow(&'static str),
+    #[error("value: a {0} has a row in \"after\"")]
+    UnexpectedRow(&'static str),
     #[error("value: neither source.lsn nor source.sequence carries a position")]
     MissingLsn,
-    #[error("value: source.sequence {0:?} is not a JSON array of two LSNs")]
+    #[error("value: position {0} in the log is not positive")]
+    InvalidLsn(i64),
+    #[error("value: source.sequence \"{0}\" is not a JSON array of two LSNs")]
     MalformedSequence(String),
     #[error("key: the record has none")]
     MissingKey,
+    #[error("value: the heartbeat has none")]
+    MissingValue,
+    #[error("key: a truncate is of the whole table and has none")]
+    UnexpectedKey,
     #[error("key: trade post id {0} is not positive")]
     InvalidId(i64),
+    #[error("value: seller id {0} is not positive")]
+    InvalidSeller(i64),
     #[error("value: the row's id {row} is not the key's id {key}")]
     KeyMismatch { key: i64, row: i64 },
 }
@@ -169,7 +180,7 @@ impl std::fmt::Display for Part {
 }
 
 /// A body and the reader that was made for the schema it was written with.
-pub type Datum<'a> = (&'a GenericDatumReader<'static>, &'a [u8]);
+pub type Datum<'a> = (&'a GenericDatumReader<'a>, &'a [u8]);
 
 /// A record whose wire headers were read and whose writer schemas are at hand.
 #[derive(Clone, Copy)]
@@ -201,11 +212,14 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
     };
     let envelope: Envelope = read(Part::Value, value)?;
     let Some(op) = Op::of(&envelope.op) else {
-        return Err(MalformedRecord::UnknownOperation(envelope.op));
+        return Err(MalformedRecord::UnknownOperation(excerpt(&envelope.op)));
     };
     let times = envelope.times();
     let event = match op {
-        // Of the whole table, so it has no key.
+        Op::Truncate if record.key.is_some() => return Err(MalformedRecord::UnexpectedKey),
+        Op::Truncate | Op::Delete if envelope.after.is_some() => {
+            return Err(MalformedRecord::UnexpectedRow(op.name()));
+        }
         Op::Truncate => Some(Event::Truncate {
             lsn: lsn(&envelope.source)?,
             times,
@@ -220,7 +234,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             let change = match record.moved_to {
                 Some(to) => Change::Move {
                     lsn,
-                    to: new_key(to)?,
+                    to: new_key(to, key)?,
                 },
                 None => Change::Delete { lsn, times },
             };
@@ -265,10 +279,13 @@ fn key(key: Option<Datum<'_>>) -> Result<i64, MalformedRecord> {
 
 fn upsert(key: i64, op: Op, envelope: Envelope) -> Result<Change, MalformedRecord> {
     let Some(row) = envelope.after else {
-        return Err(MalformedRecord::MissingRow(envelope.op));
+        return Err(MalformedRecord::MissingRow(op.name()));
     };
     if row.id != key {
         return Err(MalformedRecord::KeyMismatch { key, row: row.id });
+    }
+    if row.seller_id <= 0 {
+        return Err(MalformedRecord::InvalidSeller(row.seller_id));
     }
     Ok(Change::Upsert {
         lsn: lsn(&envelope.source)?,
@@ -282,12 +299,10 @@ fn upsert(key: i64, op: Op, envelope: Envelope) -> Result<Change, MalformedRecor
 }
 
 /// The id in the header [`MOVED_TO`], which is JSON text such as `{"id":77778}`.
-fn new_key(text: &[u8]) -> Result<i64, MalformedRecord> {
+fn new_key(text: &[u8], old: i64) -> Result<i64, MalformedRecord> {
     match serde_json::from_slice(text) {
-        Ok(KeyRecord { id }) if id > 0 => Ok(id),
-        _ => Err(MalformedRecord::MovedTo(
-            String::from_utf8_lossy(text).into_owned(),
-        )),
+        Ok(KeyRecord { id }) if id > 0 && id != old => Ok(id),
+        _ => Err(MalformedRecord::MovedTo(excerpt(&String::from_utf8_lossy(text)))),
     }
 }
 
@@ -296,25 +311,33 @@ fn new_key(text: &[u8]) -> Result<i64, MalformedRecord> {
 /// Reads of an incremental snapshot have no `lsn`; theirs is the second of `sequence`, JSON text
 /// `["<last commit LSN>","<this LSN>"]`.
 fn lsn(source: &Source) -> Result<i64, MalformedRecord> {
-    if let Some(lsn) = source.lsn {
-        return Ok(lsn);
+    let lsn = match (source.lsn, source.sequence.as_deref()) {
+        (Some(lsn), _) => lsn,
+        (None, Some(sequence)) => {
+            second_of(sequence).ok_or_else(|| MalformedRecord::MalformedSequence(excerpt(sequence)))?
+        }
+        (None, None) => return Err(MalformedRecord::MissingLsn),
+    };
+    if lsn > 0 {
+        Ok(lsn)
+    } else {
+        Err(MalformedRecord::InvalidLsn(lsn))
     }
-    let sequence = source.sequence.as_deref().ok_or(MalformedRecord::MissingLsn)?;
-    let malformed = || MalformedRecord::MalformedSequence(sequence.to_owned());
-    let [_, this]: [Option<String>; 2] = serde_json::from_str(sequence).map_err(|_| malformed())?;
-    this.and_then(|lsn| lsn.parse().ok()).ok_or_else(malformed)
 }
 
-/// Decodes one datum and checks that nothing is left over.
-///
-/// apache-avro up to 0.22 reads some cut bodies as nulls instead of failing; a cut envelope cannot
-/// pass for a change all the same, because `op` is the operation's letter and comes after the rows.
+fn second_of(sequence: &str) -> Option<i64> {
+    let [_, this]: [Option<String>; 2] = serde_json::from_str(sequence).ok()?;
+    this?.parse().ok()
+}
+
+/// Decodes one datum and checks that nothing is left over: a datum that was cut, or read with another
+/// schema than it was written with, hardly ever ends where its bytes do.
 fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Result<T, MalformedRecord> {
     let datum = reader
         .read_deser(&mut body)
-        .map_err(|source| MalformedRecord::Avro {
+        .map_err(|error| MalformedRecord::Avro {
             part,
-            source: Box::new(source),
+            reason: reason(&error),
         })?;
     if body.is_empty() {
         Ok(datum)
@@ -324,6 +347,17 @@ fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Resul
             left: body.len(),
         })
     }
+}
+
+fn reason(error: &apache_avro::Error) -> String {
+    excerpt(&match error.details() {
+        // Its text has the schema before what is wrong, and that can be long.
+        Details::DeserializeSchemaAware {
+            value_type, value, ..
+        } => format!("not a {value_type}: {value}"),
+        Details::DeserializeValue(text) => text.clone(),
+        _ => error.to_string(),
+    })
 }
 
 record! {

@@ -3,7 +3,10 @@
 //! Invariant: the projection is fenced before the rooms of a post are looked up, so no room can be
 //! opened that the look-up does not see.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use mongodb::{
     bson::{DateTime, doc},
@@ -19,13 +22,22 @@ use crate::{
     store::{Store, deletions::Closing, now},
 };
 
-/// Carries out `step` and answers how many rooms were closed.
+/// What was done.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    /// Rooms that were closed.
+    pub rooms: usize,
+    /// How long it took until the posts were fenced.
+    pub fenced_in: Duration,
+}
+
+/// Carries out `step`.
 pub async fn carry_out(
     store: &Store,
     step: &Step,
     received_at: DateTime,
     erase_after: Duration,
-) -> Result<usize> {
+) -> Result<Closed> {
     let effect = Effect {
         store,
         received_at,
@@ -44,8 +56,10 @@ struct Effect<'a> {
 }
 
 impl Effect<'_> {
-    async fn posts(&self, posts: &[PostPlan]) -> Result<usize> {
+    async fn posts(&self, posts: &[PostPlan]) -> Result<Closed> {
+        let begun = Instant::now();
         self.store.project(posts, now()).await?;
+        let fenced_in = begun.elapsed();
         let mut deleted: HashMap<i64, Deleted> = posts
             .iter()
             .filter_map(|post| Some((post.trade_post_id, post.deleted?)))
@@ -62,7 +76,7 @@ impl Effect<'_> {
                 rooms += self.close(&HashMap::from([(gone.id, deleted)])).await?;
             }
         }
-        Ok(rooms)
+        Ok(Closed { rooms, fenced_in })
     }
 
     /// Tombstones without a delete that the projection let pass.
@@ -120,18 +134,18 @@ impl Effect<'_> {
         Ok(overtaken)
     }
 
-    async fn truncate(&self, lsn: i64, times: CaptureTimes) -> Result<usize> {
+    async fn truncate(&self, lsn: i64, times: CaptureTimes) -> Result<Closed> {
+        let begun = Instant::now();
         self.store.truncate(lsn, now()).await?;
+        let fenced_in = begun.elapsed();
         let deleted = Deleted {
             lsn,
             times: Some(times),
         };
         let older = doc! { "generation": { "$lt": lsn } };
-        self.store
-            .close(older, &|room: &RoomKey| {
-                Some(self.closing(room.trade_post_id, deleted))
-            })
-            .await
+        let closing_of = |room: &RoomKey| Some(self.closing(room.trade_post_id, deleted));
+        let rooms = self.store.close(older, &closing_of).await?;
+        Ok(Closed { rooms, fenced_in })
     }
 
     async fn close(&self, deleted: &HashMap<i64, Deleted>) -> Result<usize> {

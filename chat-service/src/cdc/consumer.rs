@@ -8,7 +8,8 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     pin::pin,
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -24,6 +25,10 @@ use service_kit::health::Dependency;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
+use super::{
+    change_event::HEARTBEAT_TOPIC,
+    status::{Partition, Report, Status},
+};
 use crate::{config::KafkaConfig, metrics::ChatMetrics};
 
 /// Most records of a batch.
@@ -37,9 +42,11 @@ const COMMITTED_BOUND: Duration = Duration::from_secs(10);
 /// How often librdkafka reports lag and the brokers' state.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A consumer of the captured table's topic.
+/// A consumer of the captured table's topic, and of Debezium's heartbeats.
 pub struct Consumer {
     inner: StreamConsumer<Context>,
+    status: Arc<Status>,
+    metrics: ChatMetrics,
     /// Came in while a batch was worked on.
     carried: VecDeque<OwnedMessage>,
 }
@@ -57,8 +64,12 @@ impl Consumer {
     ///
     /// # Errors
     /// If librdkafka does not know a property or its value.
-    pub fn subscribe(config: &KafkaConfig, kafka: Dependency, metrics: ChatMetrics) -> KafkaResult<Self> {
-        let topic = config.trade_posts_topic();
+    pub fn subscribe(
+        config: &KafkaConfig,
+        kafka: Dependency,
+        status: Arc<Status>,
+        metrics: ChatMetrics,
+    ) -> KafkaResult<Self> {
         let mut client = ClientConfig::new();
         client
             .set("bootstrap.servers", &config.kafka_bootstrap_servers)
@@ -86,13 +97,15 @@ impl Consumer {
             client.set(property, value);
         }
         let inner: StreamConsumer<Context> = client.create_with_context(Context {
-            topic: topic.clone(),
             kafka,
-            metrics,
+            status: Arc::clone(&status),
+            metrics: metrics.clone(),
         })?;
-        inner.subscribe(&[&topic])?;
+        inner.subscribe(&[&config.trade_posts_topic(), &config.heartbeat_topic()])?;
         Ok(Self {
             inner,
+            status,
+            metrics,
             carried: VecDeque::new(),
         })
     }
@@ -130,6 +143,7 @@ impl Consumer {
             () = sleep(PATIENCE) => {}
         }
         warn!("a batch takes long; its partitions are paused until it is done");
+        self.status.change(|status| status.hold(true));
         let mut paused = self.assignment();
         self.pause(&paused);
         let done = loop {
@@ -149,7 +163,35 @@ impl Consumer {
         if let Err(error) = self.inner.resume(&paused) {
             warn!(%error, "cannot resume all partitions");
         }
+        self.status.change(|status| status.hold(false));
         done
+    }
+
+    /// Takes partitions that have records and give none by the hand: they are read from where they
+    /// were. A client can lose a wake-up and would be silent for ever.
+    pub fn move_what_stands_still(&self) {
+        for (topic, partition) in self.status.change(|status| status.standing_still(Instant::now())) {
+            let mut one = TopicPartitionList::with_capacity(1);
+            one.add_partition(&topic, partition);
+            let next = self.inner.position().ok().and_then(|positions| {
+                let known = positions.find_partition(&topic, partition)?;
+                known.offset().to_raw().filter(|offset| *offset >= 0)
+            });
+            let moved = self.inner.resume(&one).and_then(|()| match next {
+                Some(next) => self
+                    .inner
+                    .seek(&topic, partition, Offset::Offset(next), Duration::ZERO),
+                None => Ok(()),
+            });
+            warn!(
+                kafka.topic = topic,
+                kafka.partition = partition,
+                kafka.offset = next,
+                error = moved.err().map(tracing::field::display),
+                "a partition has records and stands still; it is read anew from where it was"
+            );
+            self.metrics.stood_still(partition);
+        }
     }
 
     fn assignment(&self) -> TopicPartitionList {
@@ -165,7 +207,8 @@ impl Consumer {
     /// The effect of `batch` is durable: its offsets may be committed.
     pub fn done(&self, batch: &[OwnedMessage]) {
         let mut next: HashMap<(&str, i32), i64> = HashMap::new();
-        for message in batch {
+        let of_posts = |message: &&OwnedMessage| !message.topic().starts_with(HEARTBEAT_TOPIC);
+        for message in batch.iter().filter(of_posts) {
             let next = next.entry((message.topic(), message.partition())).or_default();
             *next = (*next).max(message.offset() + 1);
         }
@@ -203,8 +246,9 @@ fn size(message: &OwnedMessage) -> usize {
     message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
 }
 
-/// Lets partitions that the group never committed begin at their first record. The client's own
-/// reset does not tell them from partitions whose committed offset was removed.
+/// Lets partitions that the group never committed begin at their first record; the client's own reset
+/// does not tell them from partitions whose committed offset was removed. Of heartbeats only those to
+/// come count.
 fn begin_where_nothing_was_committed(
     consumer: &BaseConsumer<Context>,
     partitions: &mut TopicPartitionList,
@@ -214,7 +258,9 @@ fn begin_where_nothing_was_committed(
     }
     let committed = consumer.committed_offsets(partitions.clone(), COMMITTED_BOUND)?;
     for known in committed.elements() {
-        if known.offset() == Offset::Invalid {
+        if known.topic().starts_with(HEARTBEAT_TOPIC) {
+            partitions.set_partition_offset(known.topic(), known.partition(), Offset::End)?;
+        } else if known.offset() == Offset::Invalid {
             partitions.set_partition_offset(known.topic(), known.partition(), Offset::Beginning)?;
         }
     }
@@ -223,8 +269,8 @@ fn begin_where_nothing_was_committed(
 
 /// Takes what librdkafka reports beside records.
 struct Context {
-    topic: String,
     kafka: Dependency,
+    status: Arc<Status>,
     metrics: ChatMetrics,
 }
 
@@ -240,16 +286,59 @@ impl ClientContext for Context {
         } else {
             self.kafka.down("no broker is connected");
         }
-        let partitions = statistics.topics.get(&self.topic).map(|topic| &topic.partitions);
-        for (partition, state) in partitions.into_iter().flatten() {
-            if *partition >= 0 && state.consumer_lag >= 0 {
-                self.metrics.lag(*partition, state.consumer_lag);
+        let now = Instant::now();
+        self.status.change(|status| {
+            for (topic, state) in &statistics.topics {
+                for (number, partition) in &state.partitions {
+                    let report = Report {
+                        next: partition.app_offset,
+                        end: partition.hi_offset,
+                        lag: partition.consumer_lag,
+                    };
+                    status.report(topic, *number, report, now);
+                }
             }
-        }
+        });
+        self.tell_lag();
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         warn!(%error, "Kafka client: {reason}");
+    }
+}
+
+impl Context {
+    fn tell_lag(&self) {
+        let partitions = self.status.get().partitions;
+        let posts = partitions
+            .iter()
+            .filter(|((topic, _), _)| !topic.starts_with(HEARTBEAT_TOPIC));
+        self.metrics
+            .lag(posts.filter_map(|((_, number), partition)| Some((*number, partition.lag?))));
+    }
+
+    fn assigned(&self, partitions: &TopicPartitionList) {
+        self.status.change(|status| {
+            for partition in partitions.elements() {
+                let key = (partition.topic().to_owned(), partition.partition());
+                status.partitions.insert(key, Partition::default());
+            }
+        });
+    }
+
+    fn revoked(&self, partitions: &TopicPartitionList) {
+        self.status.change(|status| {
+            for partition in partitions.elements() {
+                let topic = partition.topic();
+                status
+                    .partitions
+                    .remove(&(topic.to_owned(), partition.partition()));
+                if topic.starts_with(HEARTBEAT_TOPIC) {
+                    status.heartbeat = None;
+                }
+            }
+        });
+        self.tell_lag();
     }
 }
 
@@ -267,10 +356,12 @@ impl ConsumerContext for Context {
                 if let Err(error) = begin_where_nothing_was_committed(consumer, partitions) {
                     warn!(%error, "what the group has committed is not known");
                 }
+                self.assigned(partitions);
                 consumer.incremental_assign(partitions)
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 info!("revoked {count} partitions");
+                self.revoked(partitions);
                 consumer.incremental_unassign(partitions)
             }
             _ => Err(KafkaError::Rebalance(event.into())),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mongodb::error::ErrorKind;
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
 
-use super::{change_event::MalformedRecord, registry::SchemaError};
+use super::{breaker::Flood, change_event::MalformedRecord, registry::SchemaError};
 
 /// How long a schema id may be unknown to the registry before its records are dead letters.
 pub const UNKNOWN_SCHEMA_GRACE: Duration = Duration::from_mins(1);
@@ -23,6 +23,11 @@ pub enum Failure {
     #[error("MongoDB did not take the batch")]
     Store(#[from] mongodb::error::Error),
     #[error(
+        "{flood}, the last one: {last}. The consumer stands still; mend the registry or the schema and it goes \
+         on, or let records pass as dead letters with POST /admin/v1/consumer/resume"
+    )]
+    Flood { flood: Flood, last: String },
+    #[error(
         "the group's offset is not in the topic any more: records were removed before they were read, and \
          deletes may be among them; start once with KAFKA_OFFSET_RESET=earliest to go on with what is left"
     )]
@@ -34,7 +39,7 @@ pub enum Failure {
 /// What is done about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Wait and do it again; nothing is lost and nothing is skipped.
+    /// Wait and do it again, without a limit; nothing is lost and nothing is skipped.
     Retry,
     /// Keep the record whole in `dead_letters` and go on.
     DeadLetter,
@@ -50,7 +55,8 @@ impl Failure {
             Self::Schema(SchemaError::Unknown { .. }) if unknown_for >= UNKNOWN_SCHEMA_GRACE => {
                 Decision::DeadLetter
             }
-            Self::Schema(SchemaError::Unreachable { .. } | SchemaError::Unknown { .. }) => Decision::Retry,
+            Self::Schema(SchemaError::Unreachable { .. } | SchemaError::Unknown { .. })
+            | Self::Flood { .. } => Decision::Retry,
             Self::Schema(SchemaError::Changed { .. }) | Self::OffsetLost(_) => Decision::Exit,
             Self::Store(error) | Self::Schema(SchemaError::Store { source: error, .. }) => {
                 match *error.kind {
@@ -72,6 +78,20 @@ impl Failure {
                 ) => Decision::Exit,
                 _ => Decision::Retry,
             },
+        }
+    }
+}
+
+impl Failure {
+    /// What is waited for, as metrics and operators are told.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed_record",
+            Self::Schema(SchemaError::Store { .. }) | Self::Store(_) => "mongodb",
+            Self::Schema(SchemaError::Unknown { .. }) => "unknown_schema",
+            Self::Schema(_) => "schema_registry",
+            Self::Flood { .. } => "flood",
+            Self::OffsetLost(_) | Self::Kafka(_) => "kafka",
         }
     }
 }
@@ -102,6 +122,16 @@ mod tests {
         assert_eq!(Failure::Store(down.into()).decide(Duration::MAX), Decision::Retry);
         let broker = KafkaError::MessageConsumption(Code::BrokerTransportFailure);
         assert_eq!(Failure::Kafka(broker).decide(Duration::MAX), Decision::Retry);
+    }
+
+    #[test]
+    fn a_flood_stops_the_consumer_and_drops_nothing() {
+        let flood = Failure::Flood {
+            flood: Flood::Run(51),
+            last: "unknown operation".into(),
+        };
+        assert_eq!(flood.decide(Duration::MAX), Decision::Retry);
+        assert_eq!(flood.cause(), "flood");
     }
 
     #[test]

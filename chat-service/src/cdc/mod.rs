@@ -3,46 +3,59 @@
 //! Invariant: offsets are stored after the effect is durable, and never past a record that neither
 //! took effect nor is kept as a dead letter.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use mongodb::bson::DateTime;
 use rdkafka::{Message, message::OwnedMessage};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::{
+    breaker::{Breaker, Outcome},
     change_event::{Part, Position, Record, Understood},
     consumer::Consumer,
     error::{Decision, Failure},
-    registry::WriterSchemas,
+    registry::{SchemaError, WriterSchemas},
+    status::{Effect, Status},
 };
 use crate::{
-    metrics::ChatMetrics,
-    store::{Store, now},
+    metrics::{ChatMetrics, Stage},
+    store::{Store, dead_letters::DeadLetter, now},
 };
 
+pub mod breaker;
 pub mod change_event;
 pub mod close;
 pub mod consumer;
-mod dead_letter;
+pub mod dead_letter;
 pub mod error;
+mod excerpt;
 pub mod plan;
 mod record;
 pub mod registry;
+pub mod status;
 pub mod wire;
+pub mod writer_schema;
 
 /// Longest wait between two tries of a batch.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How long a batch may go on after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How often partitions that stand still are looked for.
+const WATCH: Duration = Duration::from_secs(10);
 
-/// What a batch goes through.
+/// What a batch goes through. The consumer has it, and operators who replay dead letters.
 #[derive(Debug)]
 pub struct Pipeline {
     pub store: Store,
     pub schemas: WriterSchemas,
     pub erase_after: Duration,
+    pub breaker: Mutex<Breaker>,
+    pub status: Arc<Status>,
     pub metrics: ChatMetrics,
     /// Wakes the eraser.
     pub closed: Arc<Notify>,
@@ -57,9 +70,15 @@ pub async fn run(
     pipeline: Arc<Pipeline>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
+    let mut watch = interval(WATCH);
+    let mut last_complaint = String::new();
     loop {
         let received = tokio::select! {
             received = consumer.receive() => received.map_err(Failure::from),
+            _ = watch.tick() => {
+                consumer.move_what_stands_still();
+                continue;
+            }
             () = shutdown.cancelled() => break,
         };
         let batch = match received {
@@ -67,7 +86,13 @@ pub async fn run(
             Err(failure) if failure.decide(Duration::ZERO) == Decision::Exit => return Err(failure),
             // The client goes on by itself; a topic that is not there yet comes with its first record.
             Err(failure) => {
-                warn!(error = %chain(&failure), "no records from Kafka for now");
+                let complaint = chain(&failure);
+                if complaint == last_complaint {
+                    debug!(error = complaint, "no records from Kafka for now");
+                } else {
+                    warn!(error = complaint, "no records from Kafka for now");
+                    last_complaint = complaint;
+                }
                 continue;
             }
         };
@@ -100,10 +125,14 @@ impl Pipeline {
         let mut backoff = Duration::from_millis(50);
         loop {
             match self.attempt(batch, received_at).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if self.status.change(|status| status.waiting.take()).is_some() {
+                        info!("the batch is done, going on");
+                    }
+                    return Ok(());
+                }
                 Err(failure) if self.decide(&failure) == Decision::Retry => {
-                    warn!(error = %chain(&failure), records = batch.len(), "batch not done, trying again");
-                    self.metrics.batch_retried();
+                    self.wait(&failure, batch.len());
                     tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
                     backoff = (backoff * 2).min(MAX_BACKOFF);
                 }
@@ -112,20 +141,73 @@ impl Pipeline {
         }
     }
 
+    fn wait(&self, failure: &Failure, records: usize) {
+        let cause = failure.cause();
+        let detail = chain(failure);
+        warn!(error = detail, records, "batch not done, trying again");
+        self.metrics.batch_retried();
+        if self.status.change(|status| status.wait(cause, detail, now())) {
+            self.metrics.paused(cause);
+        }
+    }
+
     async fn attempt(&self, batch: &[OwnedMessage], received_at: DateTime) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let (understood, dead, breaker) = self.read_all(batch, received_at).await?;
+        self.bury(&dead).await?;
+        self.metrics.stage(Stage::Decode, begun.elapsed());
+        let events = understood.iter().filter_map(|record| record.event.clone());
+        for step in plan::plan(events) {
+            self.carry_out(&step, received_at).await?;
+        }
+        *self.breaker.lock().unwrap_or_else(PoisonError::into_inner) = breaker;
+        self.tell(&understood, dead.len());
+        Ok(())
+    }
+
+    /// Reads every record of a batch, unless they are a flood of dead letters.
+    async fn read_all(
+        &self,
+        batch: &[OwnedMessage],
+        received_at: DateTime,
+    ) -> Result<(Vec<Understood>, Vec<DeadLetter>, Breaker), Failure> {
         let mut understood = Vec::with_capacity(batch.len());
-        let mut dead = Vec::new();
+        let mut dead: Vec<DeadLetter> = Vec::new();
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut unknown_schema = None;
         for message in batch {
             match self.read(message).await {
-                Ok(record) => understood.push(record),
+                Ok(record) => {
+                    understood.push(record);
+                    outcomes.push(Outcome::Understood);
+                }
                 Err(failure) if self.decide(&failure) == Decision::DeadLetter => {
                     dead.push(dead_letter::of(message, &failure, received_at));
+                    outcomes.push(Outcome::Dead);
+                }
+                // The time to wait for an id begins when it is first met, so all are met now.
+                Err(failure @ Failure::Schema(SchemaError::Unknown { .. })) => {
+                    unknown_schema.get_or_insert(failure);
                 }
                 Err(failure) => return Err(failure),
             }
         }
-        self.store.bury(&dead).await?;
-        for letter in &dead {
+        if let Some(failure) = unknown_schema {
+            return Err(failure);
+        }
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let breaker = breaker.after(outcomes).map_err(|flood| Failure::Flood {
+            flood,
+            last: dead
+                .last()
+                .map_or_else(String::new, |letter| letter.reason.clone()),
+        })?;
+        Ok((understood, dead, breaker))
+    }
+
+    async fn bury(&self, dead: &[DeadLetter]) -> Result<(), Failure> {
+        self.store.bury(dead).await?;
+        for letter in dead {
             error!(
                 kafka.topic = letter.topic,
                 kafka.partition = letter.partition,
@@ -134,22 +216,68 @@ impl Pipeline {
                 letter.reason
             );
         }
-        let count = understood.len();
-        for step in plan::plan(understood.into_iter().filter_map(|record| record.event)) {
-            let rooms = close::carry_out(&self.store, &step, received_at, self.erase_after).await?;
-            if rooms > 0 {
-                self.metrics.rooms_closed(rooms);
-                self.closed.notify_one();
-            }
-        }
-        self.metrics.batch_done(count, dead.len());
         Ok(())
+    }
+
+    async fn carry_out(&self, step: &plan::Step, received_at: DateTime) -> Result<usize, Failure> {
+        let begun = Instant::now();
+        let closed = close::carry_out(&self.store, step, received_at, self.erase_after).await?;
+        self.metrics.stage(Stage::Fence, closed.fenced_in);
+        self.metrics
+            .stage(Stage::Close, begun.elapsed().saturating_sub(closed.fenced_in));
+        if closed.rooms > 0 {
+            self.metrics.rooms_closed(closed.rooms);
+            self.closed.notify_one();
+        }
+        Ok(closed.rooms)
+    }
+
+    /// Tells metrics and operators what took effect.
+    fn tell(&self, understood: &[Understood], dead: usize) {
+        let at = now();
+        self.metrics.batch_done(understood, dead, at);
+        self.status.change(|status| {
+            for record in understood {
+                let Some(committed_at) = record.committed_ms.map(DateTime::from_millis) else {
+                    continue;
+                };
+                match record.event {
+                    Some(_) => status.last_effect = Some(Effect { committed_at, at }),
+                    None => status.heartbeat = Some(committed_at),
+                }
+            }
+        });
+    }
+
+    /// Carries out a record that was a dead letter. Answers how many rooms it closed.
+    ///
+    /// # Errors
+    /// If it still is not understood, or a server is away.
+    pub async fn replay(&self, letter: DeadLetter) -> Result<usize, Failure> {
+        let message = dead_letter::message(letter);
+        let received_at = now();
+        let understood = self.read(&message).await?;
+        let mut rooms = 0;
+        for step in plan::plan(understood.event) {
+            rooms += self.carry_out(&step, received_at).await?;
+        }
+        Ok(rooms)
+    }
+
+    /// Lets the next dead letters pass where the consumer stands still because of too many.
+    pub fn allow(&self, dead_letters: u64) {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        breaker.allow(dead_letters);
     }
 
     /// Reads one record, with its writer schemas fetched first if they are new.
     async fn read(&self, message: &OwnedMessage) -> Result<Understood, Failure> {
-        let key = self.frame(Part::Key, message.key()).await?;
         let value = self.frame(Part::Value, message.payload()).await?;
+        if message.topic().starts_with(change_event::HEARTBEAT_TOPIC) {
+            let value = value.ok_or(change_event::MalformedRecord::MissingValue)?;
+            return Ok(change_event::heartbeat(value)?);
+        }
+        let key = self.frame(Part::Key, message.key()).await?;
         Ok(change_event::decode(Record {
             position: Position {
                 partition: message.partition(),
@@ -172,9 +300,10 @@ impl Pipeline {
         Ok(Some((self.schemas.load(framed.schema_id).await?, framed.body)))
     }
 
-    fn decide(&self, failure: &Failure) -> Decision {
+    /// What is done about `failure` now.
+    pub fn decide(&self, failure: &Failure) -> Decision {
         failure.decide(match failure {
-            Failure::Schema(registry::SchemaError::Unknown { id }) => self.schemas.unknown_for(*id),
+            Failure::Schema(SchemaError::Unknown { id }) => self.schemas.unknown_for(*id),
             _ => Duration::ZERO,
         })
     }

@@ -31,7 +31,13 @@ macro_rules! record {
                         $(let mut $field: Option<$type> = None;)+
                         while let Some(name) = map.next_key_seed($crate::cdc::record::OneOf(NAMES))? {
                             match name {
-                                $(Some(stringify!($field)) => $field = Some(map.next_value()?),)+
+                                $(Some(stringify!($field)) => {
+                                    $field = Some(map.next_value().map_err(|error| {
+                                        serde::de::Error::custom(format_args!(
+                                            concat!(stringify!($field), ": {}"), error
+                                        ))
+                                    })?);
+                                })+
                                 _ => {
                                     map.next_value::<$crate::cdc::record::Skipped>()?;
                                 }

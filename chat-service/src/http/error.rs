@@ -8,7 +8,13 @@ use mongodb::error::ErrorKind;
 use service_kit::problem::Problem;
 use tracing::error;
 
-use crate::{live::hub::Full, message::InvalidText, notification::CloseReason, room::Closed};
+use crate::{
+    cdc::{chain, error::Failure},
+    live::hub::Full,
+    message::InvalidText,
+    notification::CloseReason,
+    room::Closed,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -31,6 +37,12 @@ pub enum ApiError {
     Field { field: &'static str, problem: String },
     #[error("no stream can be opened")]
     Streams(Full),
+    #[error("no such dead letter")]
+    NoDeadLetter,
+    #[error("the record is not understood: {0}")]
+    NotUnderstood(String),
+    #[error("the record cannot be carried out now")]
+    Pipeline(#[source] Failure),
     #[error("MongoDB failed")]
     Store(#[from] mongodb::error::Error),
 }
@@ -94,6 +106,14 @@ impl From<ApiError> for Problem {
                 .detail("This instance takes no further stream; try again.")
                 .retry_after(CAPTURE),
             },
+            ApiError::NoDeadLetter => Self::not_found("dead letter"),
+            ApiError::NotUnderstood(reason) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "not-understood",
+                "The record is still not understood",
+            )
+            .detail(reason),
+            ApiError::Pipeline(failure) => Self::unavailable(AWAY).detail(chain(&failure)),
             ApiError::Store(error) => {
                 error!(%error, "MongoDB failed a request");
                 match *error.kind {
@@ -121,7 +141,7 @@ mod tests {
             trade_post_id: 7,
             reason: CloseReason::TradePostDeleted,
         };
-        let down = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let down = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         for (error, status, code) in [
             (ApiError::NoRoom, 404, "not-found"),
             (ApiError::RoomClosed(closed), 410, "room-closed"),
@@ -147,7 +167,14 @@ mod tests {
             (ApiError::Streams(Full::Member(10)), 429, "too-many-streams"),
             (ApiError::Streams(Full::Instance(10)), 429, "instance-full"),
             (ApiError::Streams(Full::Closing), 429, "instance-full"),
-            (ApiError::Store(down.into()), 503, "unavailable"),
+            (ApiError::NoDeadLetter, 404, "not-found"),
+            (ApiError::NotUnderstood("wrong".into()), 422, "not-understood"),
+            (
+                ApiError::Pipeline(Failure::Store(down().into())),
+                503,
+                "unavailable",
+            ),
+            (ApiError::Store(down().into()), 503, "unavailable"),
         ] {
             let text = error.to_string();
             let problem = Problem::from(error);

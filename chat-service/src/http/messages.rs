@@ -68,7 +68,10 @@ pub async fn send(
         Sent::New(message) => Ok((StatusCode::CREATED, Json(MessageView::from(message)))),
         Sent::Repeated(message) => Ok((StatusCode::OK, Json(MessageView::from(message)))),
         Sent::NoRoom => Err(ApiError::NoRoom),
-        Sent::Closed(closed) => Err(ApiError::RoomClosed(closed)),
+        Sent::Closed(closed) => {
+            app.metrics.fence_hit("send_message");
+            Err(ApiError::RoomClosed(closed))
+        }
     }
 }
 

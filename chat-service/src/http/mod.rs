@@ -12,7 +12,9 @@ use service_kit::{
     server::{Limits, api},
 };
 
-use crate::{config::StreamConfig, live::hub::Hub, outbox::Outbox, store::Store};
+use crate::{
+    cdc::Pipeline, config::StreamConfig, live::hub::Hub, metrics::ChatMetrics, outbox::Outbox, store::Store,
+};
 
 mod admin;
 pub mod error;
@@ -34,6 +36,9 @@ pub struct App {
     pub outbox: Outbox,
     pub hub: Arc<Hub>,
     pub streams: StreamConfig,
+    /// For operators who replay dead letters.
+    pub pipeline: Arc<Pipeline>,
+    pub metrics: ChatMetrics,
 }
 
 #[derive(Clone)]
@@ -77,18 +82,12 @@ pub fn public(app: Arc<App>, authenticator: Arc<Authenticator>, metrics: &HttpMe
     )
 }
 
-/// Everything operators reach: health, metrics, deletions.
+/// Everything operators reach: health, metrics, and what the consumer did.
 pub fn admin(app: Arc<App>, health: Health, metrics: Metrics, http: &HttpMetrics) -> Router {
-    let routes = Router::new()
-        .route("/admin/v1/deletions", get(admin::deletions))
-        .route(
-            "/admin/v1/deletions/{trade_post_id}",
-            get(admin::deletions_of_post),
-        )
-        .with_state(app)
-        .merge(health::admin_router(health, metrics));
     api(
-        routes,
+        admin::routes()
+            .with_state(app)
+            .merge(health::admin_router(health, metrics)),
         http,
         Limits {
             body: BODY_LIMIT,

@@ -59,7 +59,10 @@ pub async fn open(
         Opened::New(room) => (StatusCode::CREATED, room),
         Opened::Existing(room) => (StatusCode::OK, room),
         Opened::UnknownPost => return Err(ApiError::UnknownPost(trade_post_id)),
-        Opened::PostDeleted => return Err(ApiError::PostDeleted(trade_post_id)),
+        Opened::PostDeleted => {
+            app.metrics.fence_hit("open_room");
+            return Err(ApiError::PostDeleted(trade_post_id));
+        }
         Opened::OwnPost => return Err(ApiError::OwnPost(trade_post_id)),
     };
     let location = format!("/v1/rooms/{}", room.id.to_hex());

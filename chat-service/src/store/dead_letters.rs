@@ -1,9 +1,11 @@
 //! `dead_letters`: records that could not be understood, kept whole.
 //!
-//! Invariant: one document per record, however often it is read.
+//! Invariant: one document per record, however often it is read. A topic that was removed and made
+//! anew counts its offsets from 0 again, so the record's time belongs to what tells it apart.
 
+use futures_util::TryStreamExt;
 use mongodb::{
-    bson::{Binary, DateTime, Document, doc, spec::BinarySubtype},
+    bson::{Binary, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype},
     error::Result,
     options::{UpdateOneModel, WriteModel},
 };
@@ -11,9 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 
+/// What tells one record from another; the fields of a unique index.
+pub const IDENTITY: [&str; 4] = ["topic", "partition", "offset", "timestamp"];
+
 /// A record as it came, and why it is here.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DeadLetter {
+    #[serde(rename = "_id")]
+    pub id: ObjectId,
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
@@ -22,6 +29,19 @@ pub struct DeadLetter {
     pub key: Option<Binary>,
     pub value: Option<Binary>,
     pub headers: Vec<Header>,
+    pub reason: String,
+    pub created_at: DateTime,
+}
+
+/// A dead letter without its bytes, which may be a million times as large.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Summary {
+    #[serde(rename = "_id")]
+    pub id: ObjectId,
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: Option<DateTime>,
     pub reason: String,
     pub created_at: DateTime,
 }
@@ -51,7 +71,7 @@ impl Store {
             .map(|letter| {
                 let mut rest =
                     mongodb::bson::serialize_to_document(letter).map_err(mongodb::error::Error::custom)?;
-                let identity: Document = ["topic", "partition", "offset"]
+                let identity: Document = IDENTITY
                     .into_iter()
                     .filter_map(|field| Some((field.to_owned(), rest.remove(field)?)))
                     .collect();
@@ -65,5 +85,29 @@ impl Store {
             })
             .collect::<Result<Vec<WriteModel>>>()?;
         self.client.bulk_write(models).ordered(false).await.map(drop)
+    }
+
+    /// Dead letters behind `after`, in the order in which they were kept.
+    pub async fn dead_letters_after(&self, after: Option<ObjectId>, limit: i64) -> Result<Vec<Summary>> {
+        let filter = after.map_or_else(Document::new, |after| doc! { "_id": { "$gt": after } });
+        self.dead_letters
+            .clone_with_type::<Summary>()
+            .find(filter)
+            .projection(doc! { "key": 0, "value": 0, "headers": 0 })
+            .sort(doc! { "_id": 1 })
+            .limit(limit)
+            .await?
+            .try_collect()
+            .await
+    }
+
+    pub async fn dead_letter(&self, id: ObjectId) -> Result<Option<DeadLetter>> {
+        self.dead_letters.find_one(doc! { "_id": id }).await
+    }
+
+    /// Removes a dead letter. Answers whether it was there.
+    pub async fn remove_dead_letter(&self, id: ObjectId) -> Result<bool> {
+        let removed = self.dead_letters.delete_one(doc! { "_id": id }).await?;
+        Ok(removed.deleted_count > 0)
     }
 }

@@ -11,7 +11,7 @@ use mongodb::{
     options::IndexOptions,
 };
 
-use super::Store;
+use super::{Store, dead_letters::IDENTITY};
 
 impl Store {
     /// Creates the indexes where they are missing, and those of another TTL anew.
@@ -47,7 +47,12 @@ impl Store {
             ])
             .await?;
         self.dead_letters
-            .create_index(unique(doc! { "topic": 1, "partition": 1, "offset": 1 }))
+            .create_index(unique(
+                IDENTITY
+                    .iter()
+                    .map(|field| ((*field).to_owned(), 1.into()))
+                    .collect(),
+            ))
             .await
             .map(drop)
     }

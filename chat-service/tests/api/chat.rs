@@ -136,6 +136,21 @@ impl Chat {
         Answer::of(self.http.get(format!("{}{path}", self.admin))).await
     }
 
+    /// An operator changes something.
+    pub async fn operate(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.admin));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::of(request).await
+    }
+
+    /// The metrics as Prometheus reads them.
+    pub async fn metrics(&self) -> String {
+        let answer = self.http.get(format!("{}/metrics", self.admin)).send();
+        answer.await.unwrap().text().await.unwrap()
+    }
+
     /// Opens a room of [`BUYER`] and answers its id.
     pub async fn room(&self, trade_post_id: i64) -> String {
         self.room_of(trade_post_id, BUYER).await
@@ -182,7 +197,8 @@ impl Chat {
         for step in plan(events) {
             rooms += carry_out(&self.store, &step, now(), Duration::ZERO)
                 .await
-                .unwrap();
+                .unwrap()
+                .rooms;
         }
         rooms
     }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod chat;
+mod dead_letters;
 mod deletion;
 mod events;
 mod messages;

@@ -136,12 +136,7 @@ async fn operators_see_each_dependency_by_name() {
     for name in ["kafka", "schema_registry"] {
         assert_eq!(ready.body["dependencies"][name]["up"], false, "{ready:?}");
     }
-    let metrics = reqwest::get(format!("{}/metrics", chat.admin))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let metrics = chat.metrics().await;
     let documented = include_str!("../../../docs/operations.md");
     let names = metrics
         .lines()

@@ -1,4 +1,4 @@
-//! For operators: what became of deleted posts.
+//! What became of deleted posts.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use service_kit::extract::{Json, Path, Query};
 
-use super::{App, error::ApiError, page};
+use super::super::{App, error::ApiError, page};
 use crate::{
     store::deletions::{Deletion, DeletionState},
     view::time,
@@ -40,21 +40,21 @@ pub struct DeletionView {
     done_at: Option<DateTime<Utc>>,
 }
 
-pub async fn deletions(
+pub async fn list(
     State(app): State<Arc<App>>,
     Query(Filter { state, limit }): Query<Filter>,
 ) -> Result<Json<Deletions>, ApiError> {
-    list(&app, None, state, page::limit(limit)?).await
+    find(&app, None, state, page::limit(limit)?).await
 }
 
-pub async fn deletions_of_post(
+pub async fn of_post(
     State(app): State<Arc<App>>,
     Path(trade_post_id): Path<i64>,
 ) -> Result<Json<Deletions>, ApiError> {
-    list(&app, Some(trade_post_id), None, page::limit(None)?).await
+    find(&app, Some(trade_post_id), None, page::limit(None)?).await
 }
 
-async fn list(
+async fn find(
     app: &App,
     post: Option<i64>,
     state: Option<DeletionState>,

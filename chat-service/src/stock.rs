@@ -1,0 +1,55 @@
+//! Counts what waits in MongoDB, for metrics: deletions that are not done, dead letters.
+
+use std::time::Duration;
+
+use mongodb::{
+    bson::{DateTime, doc},
+    error::Result,
+};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{
+    metrics::ChatMetrics,
+    store::{Store, now},
+};
+
+const INTERVAL: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Counts until `shutdown`.
+pub async fn watch(store: Store, metrics: ChatMetrics, shutdown: CancellationToken) -> Result<()> {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        // Readiness tells that MongoDB is away; the figures are old meanwhile.
+        match timeout(TIMEOUT, count(&store, &metrics, now())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "what waits was not counted"),
+            Err(_) => debug!("what waits was not counted in time"),
+        }
+    }
+    Ok(())
+}
+
+async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()> {
+    let unfinished = doc! { "state": { "$in": ["pending", "erasing"] } };
+    let number = store.deletions.count_documents(unfinished.clone()).await?;
+    let oldest = store
+        .deletions
+        .find_one(unfinished)
+        .sort(doc! { "erase_at": 1 })
+        .await?;
+    let age = oldest.map_or(0, |oldest| {
+        (now.timestamp_millis() - oldest.erase_at.timestamp_millis()).max(0) / 1000
+    });
+    // Of many: counted by the collection's own record, not one by one.
+    let dead = store.dead_letters.estimated_document_count().await?;
+    metrics
+        .deletions_unfinished
+        .set(i64::try_from(number).unwrap_or(i64::MAX));
+    metrics.deletions_oldest_age.set(age);
+    metrics.dead_letters.set(i64::try_from(dead).unwrap_or(i64::MAX));
+    Ok(())
+}
