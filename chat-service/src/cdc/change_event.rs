@@ -355,7 +355,8 @@ fn reason(error: &apache_avro::Error) -> String {
         Details::DeserializeSchemaAware {
             value_type, value, ..
         } => format!("not a {value_type}: {value}"),
-        Details::DeserializeValue(text) => text.clone(),
+        // One of ours, and once for each record that the field is in.
+        Details::DeserializeValue(text) => text.replace("Failed to deserialize Avro value into value: ", ""),
         _ => error.to_string(),
     })
 }
