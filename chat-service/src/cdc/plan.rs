@@ -20,6 +20,8 @@ pub enum Step {
 #[derive(Debug, PartialEq, Eq)]
 pub struct PostPlan {
     pub trade_post_id: i64,
+    /// Whether the batch has seen it being created: it is not known before, unless this is a replay.
+    pub is_created: bool,
     /// The post's last record of the batch.
     pub last: Position,
     /// Whether that record says that the row is gone. The tombstone behind a delete belongs to it,
@@ -121,6 +123,7 @@ impl Builder {
         let index = *self.index.entry(trade_post_id).or_insert_with(|| {
             posts.push(PostPlan {
                 trade_post_id,
+                is_created: false,
                 last: position,
                 last_is_delete: false,
                 state: None,
@@ -141,6 +144,7 @@ impl PostPlan {
         self.last_is_delete = !matches!(change, Change::Upsert { .. });
         match change {
             Change::Upsert { lsn, post, created } => {
+                self.is_created |= created;
                 let born = created.then_some(lsn);
                 self.become_newer(NewState {
                     lsn,

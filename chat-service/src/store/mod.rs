@@ -31,6 +31,7 @@ pub mod messages;
 mod moves;
 pub mod notifications;
 pub mod posts;
+mod projection;
 pub mod rooms;
 mod turns;
 pub mod writer_schemas;
@@ -178,9 +179,11 @@ pub fn now() -> DateTime {
 /// number: of many writers to one member's inbox the unlucky lose often, and each loss is short.
 const CONFLICTS_BOUND: Duration = Duration::from_secs(10);
 
+/// The server's code for a key that a unique index has already.
+const DUPLICATE_KEY: i32 = 11_000;
+
 /// Whether `error` says that a unique index already has the key.
 pub fn is_duplicate_key(error: &Error) -> bool {
-    const DUPLICATE_KEY: i32 = 11_000;
     match &*error.kind {
         ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == DUPLICATE_KEY,
         ErrorKind::Command(error) => error.code == DUPLICATE_KEY,

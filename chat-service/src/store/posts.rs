@@ -2,22 +2,19 @@
 //!
 //! Invariant: a document never goes back. Each write carries the LSN of its change and takes effect
 //! only over an older one, in one statement, so that no order of arrival and no replay undoes a
-//! newer change. A fence is a document in state `deleted`: while it stands no room can be opened.
+//! newer change; see `projection`. A fence is a document in state `deleted`: while it stands no room
+//! can be opened.
 
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::{Bson, DateTime, Document, doc},
+    bson::{DateTime, doc},
     error::Result,
-    options::{ReturnDocument, UpdateOneModel, WriteModel},
+    options::ReturnDocument,
 };
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use crate::cdc::{
-    change_event::Position,
-    plan::{NewState, PostPlan, Row},
-};
 
 /// A trade post's projection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,33 +52,6 @@ pub enum PostState {
 const TRUNCATE: &str = "trade_posts";
 
 impl Store {
-    /// Writes what a batch says of its posts, in one round trip.
-    pub async fn project(&self, posts: &[PostPlan], now: DateTime) -> Result<()> {
-        let models: Vec<WriteModel> = posts
-            .iter()
-            .map(|post| {
-                let (filter, update, upsert) = match post.bare_tombstone {
-                    Some(tombstone) => {
-                        let (filter, update) = end_of_row(post.trade_post_id, tombstone, now);
-                        (filter, vec![update], false)
-                    }
-                    None => (doc! { "_id": post.trade_post_id }, newest_wins(post, now), true),
-                };
-                UpdateOneModel::builder()
-                    .namespace(self.posts.namespace())
-                    .filter(filter)
-                    .update(update)
-                    .upsert(upsert)
-                    .build()
-                    .into()
-            })
-            .collect();
-        if models.is_empty() {
-            return Ok(());
-        }
-        self.client.bulk_write(models).ordered(false).await.map(drop)
-    }
-
     /// The posts among `ids` that are fenced, with the LSN of the fence.
     pub async fn fenced(&self, ids: &[i64]) -> Result<Vec<TradePost>> {
         self.posts
@@ -133,72 +103,4 @@ impl Store {
             .session(session)
             .await
     }
-}
-
-/// Takes over the state of `post` if it is newer than what is there, and remembers the last record.
-fn newest_wins(post: &PostPlan, now: DateTime) -> Vec<Document> {
-    let Position { partition, offset } = post.last;
-    // A replay does not take the memory of the last record back.
-    let replayed = doc! { "$and": [
-        { "$eq": ["$last.partition", partition] },
-        { "$gt": ["$last.offset", offset] },
-    ] };
-    let last = doc! { "partition": partition, "offset": offset, "is_delete": post.last_is_delete };
-    let last = doc! { "last": { "$cond": [replayed, "$last", last] } };
-    let Some(NewState { lsn, row }) = &post.state else {
-        return vec![doc! { "$set": last }];
-    };
-    let newer = doc! { "$gt": [*lsn, { "$ifNull": ["$lsn", -1_i64] }] };
-    // The batch may hold the end of one generation together with the begin of the next.
-    let ended = post.deleted.map_or(-1, |deleted| deleted.lsn);
-    let same_generation = doc! { "$and": [
-        { "$eq": ["$state", "live"] },
-        { "$gt": ["$generation", ended] },
-    ] };
-    let set = match row {
-        Row::Lives { post, born } => doc! {
-            "seller_id": post.seller_id,
-            "title": { "$literal": &post.title },
-            "status": { "$literal": &post.status },
-            "state": "live",
-            "lsn": *lsn,
-            "generation": match born {
-                Some(born) => Bson::from(*born),
-                None => doc! { "$cond": [same_generation, "$generation", *lsn] }.into(),
-            },
-            "deleted_at": "$$REMOVE",
-            "moved_to": "$$REMOVE",
-        },
-        Row::Gone => doc! { "state": "deleted", "lsn": *lsn, "deleted_at": now },
-        Row::Moved(to) => doc! { "state": "deleted", "lsn": *lsn, "deleted_at": now, "moved_to": *to },
-    };
-    let mut fields: Document = set
-        .into_iter()
-        .map(|(field, value)| {
-            let old = format!("${field}");
-            (field, doc! { "$cond": [&newer, value, old] }.into())
-        })
-        .collect();
-    fields.extend(last);
-    vec![doc! { "$set": fields }]
-}
-
-/// What a tombstone alone does: it ends the row that is there, unless a later record was applied or
-/// the record before it was the delete that it belongs to.
-fn end_of_row(id: i64, tombstone: Position, now: DateTime) -> (Document, Document) {
-    let Position { partition, offset } = tombstone;
-    let filter = doc! {
-        "_id": id,
-        "state": "live",
-        "last.is_delete": { "$ne": true },
-        "$or": [
-            { "last.partition": { "$ne": partition } },
-            { "last.offset": { "$lt": offset } },
-        ],
-    };
-    let last = doc! { "partition": partition, "offset": offset, "is_delete": true };
-    (
-        filter,
-        doc! { "$set": { "state": "deleted", "deleted_at": now, "last": last } },
-    )
 }
