@@ -141,6 +141,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         metrics: chat_metrics,
     };
     tasks.spawn("eraser", eraser.run(shutdown.clone()));
+    let schemas = {
+        let (pipeline, shutdown) = (Arc::clone(&pipeline), shutdown.clone());
+        async move { pipeline.schemas.watch(shutdown).await }
+    };
+    tasks.spawn("schemas", schemas);
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 
     let draining = {

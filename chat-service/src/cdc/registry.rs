@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use apache_avro::{Schema, reader::datum::GenericDatumReader};
@@ -16,7 +16,7 @@ use schema_registry_converter::{
     error::SRCError,
     schema_registry_common::{RawError, RegisteredSchema, SchemaType},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
