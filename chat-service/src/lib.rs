@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 use service_kit::{
     auth::Authenticator,
@@ -23,7 +24,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    cdc::{Pipeline, breaker::Breaker, consumer::Consumer, error::Failure, registry::WriterSchemas},
+    cdc::{
+        Pipeline,
+        breaker::Breaker,
+        consumer::Consumer,
+        error::Failure,
+        registry::{SchemaError, WriterSchemas},
+    },
     config::Config,
     eraser::Eraser,
     http::App,
@@ -71,6 +78,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         .context("MONGODB_URI cannot be used")?;
     // The change stream keeps a connection busy; requests are not to wait for it.
     let feed_store = Store::new(uri, &config.mongodb_database).await?;
+    let stores = [store.clone(), feed_store.clone()];
 
     let metrics = Metrics::new();
     let http_metrics = HttpMetrics::new(&metrics);
@@ -141,11 +149,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         metrics: chat_metrics,
     };
     tasks.spawn("eraser", eraser.run(shutdown.clone()));
-    let schemas = {
-        let (pipeline, shutdown) = (Arc::clone(&pipeline), shutdown.clone());
-        async move { pipeline.schemas.watch(shutdown).await }
-    };
-    tasks.spawn("schemas", schemas);
+    tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 
     let draining = {
@@ -166,6 +170,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     );
     admin_shutdown.cancel();
     admin_server.await??;
+    join_all(stores.iter().map(Store::disconnect)).await;
     Ok(ended?)
 }
 
@@ -179,6 +184,10 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
         metrics,
         closed: Arc::default(),
     })
+}
+
+async fn watch_schemas(pipeline: Arc<Pipeline>, shutdown: CancellationToken) -> Result<(), SchemaError> {
+    pipeline.schemas.watch(shutdown).await
 }
 
 /// Consumes once MongoDB is prepared: without its unique indexes nothing may be written.

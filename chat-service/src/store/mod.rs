@@ -91,6 +91,14 @@ impl Store {
         self.db.run_command(doc! { "ping": 1 }).await.map(drop)
     }
 
+    /// Ends the client in order. Without it, work that the client does in the background, such as
+    /// closing a cursor, may meet a runtime that has gone.
+    pub async fn disconnect(&self) {
+        let ended = self.client.clone().shutdown().into_future();
+        // Not for ever, where the server does not answer.
+        let _ = tokio::time::timeout(DISCONNECT_BOUND, ended).await;
+    }
+
     /// A session for a transaction.
     pub async fn transaction(&self) -> Result<Transaction> {
         Ok(Transaction {
@@ -169,6 +177,8 @@ fn is_passing(error: &Error) -> bool {
         || error.contains_label(TRANSIENT_TRANSACTION_ERROR)
         || error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
 }
+
+const DISCONNECT_BOUND: Duration = Duration::from_secs(1);
 
 /// The time as MongoDB keeps it.
 pub fn now() -> DateTime {
