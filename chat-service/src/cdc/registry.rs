@@ -173,11 +173,12 @@ impl WriterSchemas {
             Ok(schema) => schema,
             Err(invalid) => return Ok(Err(invalid)),
         };
-        let first = self.store.keep_writer_schema(id, &answer.schema).await;
+        let keep = self.store.keep_writer_schema(id, &answer.schema).await;
+        keep.map_err(|source| SchemaError::Store { id, source })?;
         // Another instance may have met the id at the same time.
-        match first.map_err(|source| SchemaError::Store { id, source })? {
-            first if same(&answer.schema, &first) => Ok(Ok(schema)),
-            _ => Err(SchemaError::Changed { id }),
+        match self.kept(id).await? {
+            Some(first) if !same(&answer.schema, &first) => Err(SchemaError::Changed { id }),
+            _ => Ok(Ok(schema)),
         }
     }
 }

@@ -4,10 +4,9 @@
 use mongodb::{
     bson::{Document, doc},
     error::Result,
-    options::ReturnDocument,
 };
 
-use super::Store;
+use super::{Store, is_duplicate_key};
 
 impl Store {
     /// The text of the schema `id`, if it was met before.
@@ -19,19 +18,12 @@ impl Store {
         Ok(found.and_then(|found| found.get_str("schema").ok().map(str::to_owned)))
     }
 
-    /// Keeps the text of the schema `id` and answers the first text that was ever kept under it.
-    pub async fn keep_writer_schema(&self, id: u32, schema: &str) -> Result<String> {
-        let first = self
-            .writer_schemas
-            .find_one_and_update(
-                doc! { "_id": i64::from(id) },
-                doc! { "$setOnInsert": { "schema": schema } },
-            )
-            .upsert(true)
-            .return_document(ReturnDocument::After)
-            .await?;
-        Ok(first
-            .and_then(|first| first.get_str("schema").ok().map(str::to_owned))
-            .unwrap_or_default())
+    /// Keeps the text of the schema `id` if none was kept yet.
+    pub async fn keep_writer_schema(&self, id: u32, schema: &str) -> Result<()> {
+        let kept = doc! { "_id": i64::from(id), "schema": schema };
+        match self.writer_schemas.insert_one(kept).await {
+            Err(error) if !is_duplicate_key(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
