@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 
 mod again;
 mod bulk;
+mod consumer;
 mod delete;
 mod fixtures;
 mod offsets;
 mod projection;
 mod race;
 mod records;
-mod restart;
 mod schemas;
 mod streams;
 mod table;

@@ -1,0 +1,110 @@
+//! What operators are told of the consumer.
+
+use e2e::{eventually::eventually, world::World};
+use serde_json::Value;
+
+use crate::{BOUND, insert_posts};
+
+async fn consumer(world: &World) -> Value {
+    let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
+    reqwest::get(url).await.unwrap().json().await.unwrap()
+}
+
+/// The values of a metric, with their labels.
+async fn metric(world: &World, name: &str) -> Vec<(String, f64)> {
+    let url = format!("{}/metrics", world.chat.admin_url());
+    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let lines = text.lines().filter_map(|line| {
+        let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+        let alone = labels.is_empty() || labels.starts_with('{');
+        alone.then(|| (labels.to_owned(), value.parse().unwrap()))
+    });
+    lines.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_tell_that_the_capture_is_alive_where_nothing_changes() {
+    World::run(async |world| {
+        let posts = insert_posts(world, 1, 5, "quiet").await;
+        world.known(&posts, BOUND).await;
+        let heartbeat = async || {
+            let consumer = consumer(world).await;
+            consumer["heartbeat_at"]
+                .as_str()
+                .map(str::to_owned)
+                .ok_or(consumer)
+        };
+        let first = eventually("a heartbeat", BOUND, heartbeat).await;
+        let next = eventually("the next heartbeat", BOUND, async || {
+            let next = heartbeat().await?;
+            if next > first {
+                Ok(next)
+            } else {
+                Err(Value::from(next))
+            }
+        })
+        .await;
+        println!("heartbeats at {first} and {next}");
+        let freshness = metric(world, "cdc_freshness_seconds").await;
+        assert!(
+            matches!(&freshness[..], [(_, age)] if *age < 10.0),
+            "{freshness:?}"
+        );
+
+        // A capture that stands still is not fresh, though nothing is behind.
+        let stopped = format!("{}/connectors/{}/stop", world.stack.connect.url(), world.name);
+        let stopped = reqwest::Client::new().put(stopped).send().await.unwrap();
+        assert!(stopped.status().is_success(), "{stopped:?}");
+        eventually("freshness is lost", BOUND, async || {
+            match &metric(world, "cdc_freshness_seconds").await[..] {
+                [(_, age)] if *age > 12.0 => Ok(()),
+                other => Err(other.to_vec()),
+            }
+        })
+        .await;
+        let lag: f64 = metric(world, "cdc_lag_records")
+            .await
+            .iter()
+            .map(|(_, lag)| lag)
+            .sum();
+        assert_eq!(lag, 0.0, "the lag does not tell");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_see_how_far_each_partition_is() {
+    World::run(async |world| {
+        let posts = insert_posts(world, 1, 30, "spread").await;
+        world.known(&posts, BOUND).await;
+        let ends = world.topic().end_offsets().await;
+        eventually("every partition is read to its end", BOUND, async || {
+            let consumer = consumer(world).await;
+            let of_posts: Vec<(i64, i64)> = consumer["partitions"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|partition| partition["topic"] == world.topic().name)
+                .filter_map(|partition| {
+                    Some((
+                        partition["partition"].as_i64()?,
+                        partition["next_offset"].as_i64()?,
+                    ))
+                })
+                .collect();
+            let wanted = ends.iter().filter(|(_, end)| **end > 0);
+            let missing = wanted
+                .map(|(partition, end)| (i64::from(*partition), *end))
+                .filter(|wanted| !of_posts.contains(wanted))
+                .count();
+            if missing == 0 { Ok(consumer) } else { Err(consumer) }
+        })
+        .await;
+        let created = metric(world, "cdc_records_total").await;
+        assert!(
+            created.contains(&("{op=\"create\",outcome=\"applied\"}".to_owned(), 30.0)),
+            "{created:?}"
+        );
+    })
+    .await;
+}
