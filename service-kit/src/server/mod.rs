@@ -5,6 +5,7 @@
 //! client can end the loop, and no connection outlives [`serve`].
 
 mod api;
+mod stall;
 
 use std::io;
 use std::pin::pin;
@@ -15,17 +16,30 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
+use self::stall::{Impatient, Patience};
+
 /// The smallest read buffer that hyper accepts; it bounds the head of a request, too (431 beyond it).
 const MAX_BUFFER: usize = 8192;
 
 /// How long a client may take to send a request's head, and how long a kept-alive connection may idle.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client may take nothing of what is sent to it.
+const PATIENCE: Patience = Patience {
+    usual: Duration::from_secs(30),
+    at_shutdown: Duration::from_millis(500),
+};
+
+/// What the kernel may hold for a client that reads nothing (it takes twice as much for bookkeeping).
+/// Left to itself it grows to megabytes.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// The pause after an accept that failed for a reason that lasts, such as no free file descriptor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
@@ -37,6 +51,16 @@ pub async fn serve(
     app: Router,
     shutdown: CancellationToken,
     drain: Duration,
+) -> io::Result<()> {
+    serve_with(listener, app, shutdown, drain, PATIENCE).await
+}
+
+async fn serve_with(
+    listener: TcpListener,
+    app: Router,
+    shutdown: CancellationToken,
+    drain: Duration,
+    patience: Patience,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     let connections = TaskTracker::new();
@@ -50,7 +74,13 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 failing = false;
-                connections.spawn(connection(stream, app.clone(), shutdown.clone(), cut.clone()));
+                connections.spawn(connection(
+                    stream,
+                    app.clone(),
+                    shutdown.clone(),
+                    cut.clone(),
+                    patience,
+                ));
             }
             // The client gave up before it was accepted.
             Err(e) if is_client_error(&e) => debug!(error = %e, "connection lost before it was accepted"),
@@ -85,16 +115,26 @@ fn is_client_error(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(stream: TcpStream, app: Router, shutdown: CancellationToken, cut: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    app: Router,
+    shutdown: CancellationToken,
+    cut: CancellationToken,
+    patience: Patience,
+) {
     // Without it small writes, such as one event, wait for the acknowledgement of the one before.
     if let Err(e) = stream.set_nodelay(true) {
         debug!(error = %e, "cannot set TCP_NODELAY");
     }
+    if let Err(e) = set_socket_send_buffer_size(&stream, SEND_BUFFER) {
+        debug!(error = %e, "cannot set SO_SNDBUF");
+    }
+    let stream = Impatient::new(TokioIo::new(stream), patience, shutdown.clone());
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_buf_size(MAX_BUFFER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        .serve_connection(stream, TowerToHyperService::new(app));
     let mut connection = pin!(connection);
     let mut draining = false;
     loop {
@@ -120,7 +160,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use axum::body::{Body, Bytes};
-    use axum::routing::get;
+    use axum::routing::{MethodRouter, get};
     use futures_util::{StreamExt, stream};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::task::JoinHandle;
@@ -140,9 +180,9 @@ mod tests {
     }
 
     /// A response whose body starts and never ends.
-    fn endless() -> Router {
+    fn endless() -> MethodRouter {
         let body = || stream::iter([Ok::<_, Infallible>(Bytes::from("first"))]).chain(stream::pending());
-        Router::new().route("/", get(async move || Body::from_stream(body())))
+        get(async move || Body::from_stream(body()))
     }
 
     #[tokio::test]
@@ -189,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_does_not_end_is_cut_when_the_drain_is_over() {
         let drain = Duration::from_millis(100);
-        let (address, shutdown, server) = start(endless(), drain).await;
+        let (address, shutdown, server) = start(Router::new().route("/", endless()), drain).await;
         let mut answer = reqwest::get(format!("http://{address}/")).await.unwrap();
         assert_eq!(answer.chunk().await.unwrap().unwrap(), "first");
         let begin = Instant::now();
@@ -201,6 +241,82 @@ mod tests {
             .unwrap();
         assert!(begin.elapsed() >= drain);
         assert!(answer.chunk().await.is_err(), "the connection was cut");
+    }
+
+    /// Whoever reads nothing gets this much.
+    fn flood() -> Router {
+        let body = || stream::repeat(Ok::<_, Infallible>(Bytes::from(vec![b'.'; 4096])));
+        Router::new().route("/", get(async move || Body::from_stream(body())))
+    }
+
+    /// A client that has read the head of the answer and then reads nothing.
+    async fn reads_nothing(address: SocketAddr) -> TcpStream {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        client.read_exact(&mut [0; 64]).await.unwrap();
+        client
+    }
+
+    /// The connection was cut in the middle of the answer.
+    async fn is_cut(mut client: TcpStream) {
+        let mut rest = Vec::new();
+        let read = timeout(Duration::from_secs(5), client.read_to_end(&mut rest)).await;
+        assert!(read.expect("the connection has ended").is_err() || !rest.ends_with(b"0\r\n\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_cut_and_one_that_is_sent_nothing_is_not() {
+        let patience = Patience {
+            usual: Duration::from_millis(200),
+            at_shutdown: Duration::from_mins(1),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = flood().route("/quiet", endless());
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve_with(
+            listener,
+            app,
+            shutdown.clone(),
+            Duration::ZERO,
+            patience,
+        ));
+        let mut quiet = reqwest::get(format!("http://{address}/quiet")).await.unwrap();
+        assert_eq!(quiet.chunk().await.unwrap().unwrap(), "first");
+        let client = reads_nothing(address).await;
+        // Longer than the patience, and then it would read on if it could.
+        sleep(5 * patience.usual).await;
+        is_cut(client).await;
+        assert!(
+            timeout(patience.usual, quiet.chunk()).await.is_err(),
+            "silence of the server is none of the client's"
+        );
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_does_not_hold_a_shutdown_up() {
+        let patience = Patience {
+            usual: Duration::from_mins(1),
+            at_shutdown: Duration::from_millis(200),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let drain = Duration::from_mins(1);
+        let server = tokio::spawn(serve_with(listener, flood(), shutdown.clone(), drain, patience));
+        let client = reads_nothing(address).await;
+        shutdown.cancel();
+        timeout(Duration::from_secs(5), server)
+            .await
+            .expect("ends without waiting for the drain")
+            .unwrap()
+            .unwrap();
+        is_cut(client).await;
     }
 
     #[tokio::test]
