@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use secrecy::SecretString;
-use service_kit::{auth::AuthConfig, telemetry::LogConfig};
+use service_kit::{auth::AuthConfig, duration::parse as duration, telemetry::LogConfig};
 
 use crate::cdc::{breaker::Limits, change_event::HEARTBEAT_TOPIC};
 
@@ -168,55 +168,9 @@ pub struct StreamConfig {
     pub streams_per_instance: usize,
 }
 
-/// Reads a number and a unit: `500ms`, `30s`, `15m`, `2h`, `30d`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let error = || format!("{text:?} is not a number with a unit of ms, s, m, h or d");
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| error())?;
-    let seconds = |factor: u64| {
-        number
-            .checked_mul(factor)
-            .map(Duration::from_secs)
-            .ok_or_else(error)
-    };
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => seconds(1),
-        "m" => seconds(60),
-        "h" => seconds(60 * 60),
-        "d" => seconds(24 * 60 * 60),
-        _ => Err(error()),
-    }
-}
-
 fn property(text: &str) -> Result<(String, String), String> {
     let (name, value) = text
         .split_once('=')
         .ok_or_else(|| format!("{text:?} is not name=value"))?;
     Ok((name.trim().to_owned(), value.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
-        assert_eq!(duration("30d"), Ok(Duration::from_hours(720)));
-        for wrong in [
-            "",
-            "5",
-            "s",
-            "-1s",
-            "1.5s",
-            "99999999999999999999s",
-            "18446744073709551615d",
-        ] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 }

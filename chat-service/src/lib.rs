@@ -71,7 +71,10 @@ pub struct Listeners {
 /// # Errors
 /// On a configuration that cannot work, and when a part of the service fails for good.
 pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let authenticator = Arc::new(Authenticator::load(&config.auth).await?);
+    let metrics = Metrics::new();
+    let health = Health::new();
+    let jwks = health.dependency("jwks");
+    let (authenticator, keys) = Authenticator::load(&config.auth, &metrics, jwks).await?;
     let uri = config.mongodb_uri.expose_secret();
     let store = Store::new(uri, &config.mongodb_database)
         .await
@@ -80,10 +83,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let feed_store = Store::new(uri, &config.mongodb_database).await?;
     let stores = [store.clone(), feed_store.clone()];
 
-    let metrics = Metrics::new();
     let http_metrics = HttpMetrics::new(&metrics);
     let chat_metrics = ChatMetrics::new(&metrics);
-    let health = Health::new();
     let (mongodb, kafka, registry) = (
         health.dependency("mongodb"),
         health.dependency("kafka"),
@@ -115,7 +116,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Duration::ZERO,
     ));
 
-    let public = http::public(app, authenticator, &http_metrics);
+    let public = http::public(app, Arc::new(authenticator), &http_metrics);
     let requests_ended = CancellationToken::new();
     let serving = {
         let (shutdown, requests_ended) = (shutdown.clone(), requests_ended.clone());
@@ -125,6 +126,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
             serve(listeners.public, public, shutdown, DRAIN).await
         }
     };
+    tasks.spawn("keys", keys.run(shutdown.clone()));
     tasks.spawn("http", serving);
     tasks.spawn("outbox", postman.run(requests_ended));
     tasks.spawn(

@@ -1,9 +1,12 @@
 //! Who is asking: checks bearer tokens (JWT) against the keys of one issuer.
 //!
 //! Invariants: the algorithm comes from our configuration and the key's own type, never from the token
-//! alone; `iss`, `aud` and `exp` are required; no part of a token appears in a log line or an answer.
+//! alone; `iss`, `aud` and `exp` are required; no part of a token appears in a log line or an answer,
+//! and none is ever taken from a URL.
 
-use std::collections::HashMap;
+mod key_ring;
+mod keys;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,25 +14,30 @@ use std::time::Duration;
 use axum::extract::{FromRef, FromRequestParts};
 use chrono::{DateTime, Utc};
 use clap::Args;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use jsonwebtoken::Algorithm;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
-use tracing::{info, warn};
 
+pub use self::key_ring::{JWT_KEYS_READ_TIMESTAMP_SECONDS, KeyWatch};
+use self::key_ring::{KeyRing, NoKey};
+use crate::duration;
+use crate::health::Dependency;
+use crate::metrics::Metrics;
 use crate::problem::Problem;
-
-/// How long the fetch of a key set by URL may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args, Clone, Debug)]
 pub struct AuthConfig {
-    /// Keys that tokens are signed with: path of a JWKS file, or its http(s) URL. Read at start
+    /// Keys that tokens are signed with: path of a JWKS file, or its http(s) URL. Read again while the
+    /// service runs: a file every 5 seconds, and either when a token names an unknown key
     #[arg(long, env = "JWT_JWKS", value_name = "PATH|URL")]
     pub jwt_jwks: String,
+    /// How often the keys of a URL are read: a key that was taken back works no longer than that
+    /// [at least 10s, at most 1h]
+    #[arg(long, env = "JWT_REFRESH", default_value = "5m", value_parser = refresh, value_name = "DURATION")]
+    pub jwt_refresh: Duration,
     /// Required `iss` of a token
     #[arg(long, env = "JWT_ISSUER", value_name = "ISSUER")]
     pub jwt_issuer: String,
@@ -40,9 +48,9 @@ pub struct AuthConfig {
     #[arg(long, env = "JWT_ALGORITHMS", value_delimiter = ',', value_parser = asymmetric,
           default_value = "EdDSA,ES256,RS256", value_name = "NAMES")]
     pub jwt_algorithms: Vec<Algorithm>,
-    /// How many seconds clocks may differ when `exp` and `nbf` are checked
-    #[arg(long, env = "JWT_LEEWAY_SECONDS", default_value_t = 5, value_name = "SECONDS")]
-    pub jwt_leeway_seconds: u64,
+    /// How far clocks may differ when `exp` and `nbf` are checked [at most 5m]
+    #[arg(long, env = "JWT_LEEWAY", default_value = "30s", value_parser = leeway, value_name = "DURATION")]
+    pub jwt_leeway: Duration,
 }
 
 fn asymmetric(name: &str) -> Result<Algorithm, String> {
@@ -55,7 +63,23 @@ fn asymmetric(name: &str) -> Result<Algorithm, String> {
     }
 }
 
-/// The key set cannot be used; the service cannot start.
+fn leeway(text: &str) -> Result<Duration, String> {
+    let leeway = duration::parse(text)?;
+    if leeway > Duration::from_mins(5) {
+        return Err("more than 5m would keep expired tokens alive; set the clocks".to_owned());
+    }
+    Ok(leeway)
+}
+
+fn refresh(text: &str) -> Result<Duration, String> {
+    let refresh = duration::parse(text)?;
+    if !(Duration::from_secs(10)..=Duration::from_hours(1)).contains(&refresh) {
+        return Err("must be from 10s to 1h".to_owned());
+    }
+    Ok(refresh)
+}
+
+/// The key set cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     #[error(
@@ -64,6 +88,8 @@ pub enum AuthError {
     File { path: PathBuf, source: std::io::Error },
     #[error("cannot fetch the JWKS from {url}; check JWT_JWKS and that the address answers")]
     Fetch { url: String, source: reqwest::Error },
+    #[error("what {url} answers is longer than the {limit} bytes that a JWKS may have")]
+    TooLarge { url: String, limit: usize },
     #[error("{origin} is not a JSON Web Key Set")]
     Parse {
         origin: String,
@@ -76,23 +102,23 @@ pub enum AuthError {
     },
 }
 
-/// Checks tokens. Share it as `Arc` in the router's state.
-pub struct Authenticator {
-    keys: HashMap<String, Key>,
-    validation: Validation,
-}
-
-struct Key {
-    key: DecodingKey,
-    algorithms: Vec<Algorithm>,
-}
-
-impl std::fmt::Debug for Authenticator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authenticator")
-            .field("kids", &self.keys.keys())
-            .finish_non_exhaustive()
+impl AuthError {
+    /// The server is away or not able to answer now, which says nothing about the configuration.
+    fn is_transient(&self) -> bool {
+        let Self::Fetch { source, .. } = self else {
+            return false;
+        };
+        match source.status() {
+            Some(status) => status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
+            None => !source.is_builder(),
+        }
     }
+}
+
+/// Checks tokens. Share it as `Arc` in the router's state.
+#[derive(Debug)]
+pub struct Authenticator {
+    keys: KeyRing,
 }
 
 /// Who the token says is asking.
@@ -111,118 +137,70 @@ struct Claims {
 }
 
 impl Authenticator {
-    /// Reads the key set once. A key that cannot check any of the configured algorithms is left out.
-    pub async fn load(config: &AuthConfig) -> Result<Self, AuthError> {
-        let origin = config.jwt_jwks.as_str();
-        let json = if origin.starts_with("http://") || origin.starts_with("https://") {
-            fetch(origin).await.map_err(|source| AuthError::Fetch {
-                url: origin.to_owned(),
-                source,
-            })?
-        } else {
-            tokio::fs::read(origin).await.map_err(|source| AuthError::File {
-                path: PathBuf::from(origin),
-                source,
-            })?
-        };
-        Self::from_json(config, &json)
-    }
-
-    fn from_json(config: &AuthConfig, json: &[u8]) -> Result<Self, AuthError> {
-        let origin = || config.jwt_jwks.clone();
-        let set: JwkSet = serde_json::from_slice(json).map_err(|source| AuthError::Parse {
-            origin: origin(),
-            source,
-        })?;
-        let mut keys = HashMap::new();
-        for jwk in &set.keys {
-            match usable(jwk, &config.jwt_algorithms) {
-                Ok((kid, key)) => _ = keys.insert(kid, key),
-                Err(reason) => {
-                    warn!(
-                        jwt.kid = jwk.common.key_id,
-                        "a key of {} is left out: {reason}", config.jwt_jwks
-                    );
-                }
-            }
-        }
-        if keys.is_empty() {
-            return Err(AuthError::NoUsableKey {
-                origin: origin(),
-                algorithms: config.jwt_algorithms.clone(),
-            });
-        }
-        info!(
-            keys = keys.len(),
-            "tokens of {} are checked with the keys of {}", config.jwt_issuer, config.jwt_jwks
-        );
-
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_issuer(&[&config.jwt_issuer]);
-        validation.set_audience(&[&config.jwt_audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.validate_nbf = true;
-        validation.leeway = config.jwt_leeway_seconds;
-        Ok(Self { keys, validation })
+    /// Reads the key set; what comes second has to run for the keys to stay up to date.
+    ///
+    /// `jwks` is down until keys were read once: a server that is away is waited for.
+    ///
+    /// # Errors
+    /// If the key set can be read and not be used, and if a file cannot be read.
+    pub async fn load(
+        config: &AuthConfig,
+        metrics: &Metrics,
+        jwks: Dependency,
+    ) -> Result<(Self, KeyWatch), AuthError> {
+        let (keys, watch) = key_ring::open(config, metrics, jwks).await?;
+        Ok((Self { keys }, watch))
     }
 
     /// The member that `Authorization: Bearer …` proves, or a 401 that says what is wrong with it.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Member, Problem> {
-        let Some(value) = headers.get(AUTHORIZATION) else {
-            return Err(Problem::unauthenticated(
-                "The request has no Authorization header. Send `Authorization: Bearer <token>`.",
-            ));
-        };
-        let token = value
-            .to_str()
-            .ok()
-            .and_then(|text| text.split_once(' '))
-            .and_then(|(scheme, token)| {
-                scheme
-                    .eq_ignore_ascii_case("bearer")
-                    .then(|| token.trim())
-                    .filter(|token| !token.is_empty())
-            });
-        match token {
-            Some(token) => self.member(token).map_err(Problem::unauthenticated),
-            None => Err(Problem::unauthenticated(
-                "The Authorization header is not of the form `Bearer <token>`.",
-            )),
-        }
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Member, Problem> {
+        self.verify(bearer(headers)?).await
     }
 
-    fn member(&self, token: &str) -> Result<Member, &'static str> {
+    /// The member that the token proves.
+    pub async fn verify(&self, token: &str) -> Result<Member, Problem> {
         const MALFORMED: &str = "The token is malformed: it is not a signed JSON Web Token.";
-        const UNKNOWN_KEY: &str = "The token is not signed with a known key.";
+        let refused = |reason: &str| Problem::unauthenticated(reason);
 
-        let header = jsonwebtoken::decode_header(token).map_err(|_| MALFORMED)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| refused(MALFORMED))?;
+        if header.crit.is_some() {
+            return Err(refused(
+                "The token relies on an extension that is not known here: `crit`.",
+            ));
+        }
         let kid = header
             .kid
-            .ok_or("The token's header names no key: `kid` is missing.")?;
-        let key = self.keys.get(&kid).ok_or(UNKNOWN_KEY)?;
-        let validation = Validation {
-            algorithms: key.algorithms.clone(),
-            ..self.validation.clone()
-        };
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.key, &validation)
-            .map_err(|e| match e.kind() {
-                ErrorKind::ExpiredSignature => "The token has expired.",
-                ErrorKind::ImmatureSignature => "The token is not valid yet.",
-                ErrorKind::InvalidIssuer => "The token was issued by someone else.",
-                ErrorKind::InvalidAudience => "The token is meant for another audience.",
-                ErrorKind::InvalidSignature => "The token's signature is wrong.",
-                ErrorKind::InvalidAlgorithm => "The token's algorithm is not accepted for its key.",
-                ErrorKind::MissingRequiredClaim(_) => {
-                    "The token lacks a claim: `iss`, `aud`, `exp` and `sub` are required."
-                }
-                _ => MALFORMED,
+            .ok_or_else(|| refused("The token's header names no key: `kid` is missing."))?;
+        let key = self.keys.key(&kid).await.map_err(|no_key| match no_key {
+            NoKey::Unknown => refused("The token is not signed with a known key."),
+            NoKey::Unread(pause) => Problem::unavailable(pause).detail(
+                "The keys that tokens are checked with cannot be read at the moment. Try again later.",
+            ),
+        })?;
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.key, &key.validation)
+            .map_err(|e| {
+                refused(match e.kind() {
+                    ErrorKind::ExpiredSignature => "The token has expired.",
+                    ErrorKind::ImmatureSignature => "The token is not valid yet.",
+                    ErrorKind::InvalidIssuer => "The token was issued by someone else.",
+                    ErrorKind::InvalidAudience => "The token is meant for another audience.",
+                    ErrorKind::InvalidSignature => "The token's signature is wrong.",
+                    ErrorKind::InvalidAlgorithm => "The token's algorithm is not accepted for its key.",
+                    ErrorKind::MissingRequiredClaim(_) => {
+                        "The token lacks a claim: `iss`, `aud`, `exp` and `sub` are required."
+                    }
+                    ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => {
+                        "A claim of the token is of the wrong type: `sub` is text, `exp` and `nbf` are numbers."
+                    }
+                    _ => MALFORMED,
+                })
             })?
             .claims;
         let id = claims
             .sub
             .as_deref()
             .and_then(member_id)
-            .ok_or("The token's `sub` is not a member id.")?;
+            .ok_or_else(|| refused("The token's `sub` is not a member id."))?;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "saturates, and is checked by from_timestamp"
@@ -233,45 +211,32 @@ impl Authenticator {
     }
 }
 
+/// The token of the Authorization header, unchecked.
+pub fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let Some(value) = headers.get(AUTHORIZATION) else {
+        return Err(Problem::unauthenticated(
+            "The request has no Authorization header. Send `Authorization: Bearer <token>`.",
+        ));
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .and_then(|(scheme, token)| {
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then(|| token.trim())
+                .filter(|token| !token.is_empty())
+        })
+        .ok_or_else(|| {
+            Problem::unauthenticated("The Authorization header is not of the form `Bearer <token>`.")
+        })
+}
+
 /// Exactly the decimal digits of a positive number, so that one member has one spelling.
 fn member_id(sub: &str) -> Option<i64> {
     let id = sub.parse().ok().filter(|id: &i64| *id > 0)?;
     (id.to_string() == sub).then_some(id)
-}
-
-async fn fetch(url: &str) -> Result<Vec<u8>, reqwest::Error> {
-    let client = reqwest::Client::builder().timeout(FETCH_TIMEOUT).build()?;
-    let answer = client.get(url).send().await?.error_for_status()?;
-    Ok(answer.bytes().await?.to_vec())
-}
-
-/// The key with the algorithms it may be used with: those of its own type that are configured.
-fn usable(jwk: &Jwk, configured: &[Algorithm]) -> Result<(String, Key), String> {
-    let kid = jwk.common.key_id.clone().ok_or("it has no `kid`")?;
-    if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) {
-        return Err("it is for encryption".to_owned());
-    }
-    let own: Vec<Algorithm> = match &jwk.algorithm {
-        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
-            vec![Algorithm::EdDSA]
-        }
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => vec![Algorithm::ES256],
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => vec![Algorithm::ES384],
-        AlgorithmParameters::RSA(_) => jsonwebtoken::AlgorithmFamily::Rsa.algorithms().to_vec(),
-        _ => return Err("its type is not supported".to_owned()),
-    };
-    // A key that says which algorithm it is for is used for no other.
-    let declared = jwk.common.key_algorithm;
-    let algorithms: Vec<Algorithm> = own
-        .into_iter()
-        .filter(|algorithm| configured.contains(algorithm))
-        .filter(|algorithm| declared.is_none_or(|declared| declared == KeyAlgorithm::from(*algorithm)))
-        .collect();
-    if algorithms.is_empty() {
-        return Err(format!("none of its algorithms is among {configured:?}"));
-    }
-    let key = DecodingKey::from_jwk(jwk).map_err(|e| e.to_string())?;
-    Ok((kid, Key { key, algorithms }))
 }
 
 impl<S> FromRequestParts<S> for Member
@@ -282,7 +247,9 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        Arc::<Authenticator>::from_ref(state).authenticate(&parts.headers)
+        Arc::<Authenticator>::from_ref(state)
+            .authenticate(&parts.headers)
+            .await
     }
 }
 

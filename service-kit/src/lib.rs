@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod clock;
 pub mod cursor;
+pub mod duration;
 pub mod extract;
 pub mod health;
 pub mod lifecycle;

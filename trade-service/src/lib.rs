@@ -44,18 +44,20 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let http_metrics = HttpMetrics::new(&metrics);
     let health = Health::new();
     let postgresql = health.dependency("postgresql");
-    let authenticator = Arc::new(Authenticator::load(&config.auth).await?);
+    let jwks = health.dependency("jwks");
 
     let mut tasks = Tasks::new();
     let admin_stop = CancellationToken::new();
     // However this function is left, the admin listener ends with it.
     let admin_guard = admin_stop.clone().drop_guard();
-    let admin = admin_router(health.clone(), metrics);
+    let admin = admin_router(health.clone(), metrics.clone());
     tasks.spawn(
         "admin listener",
         serve(listeners.admin, admin, admin_stop, Duration::from_secs(1)),
     );
 
+    let (authenticator, keys) = Authenticator::load(&config.auth, &metrics, jwks).await?;
+    tasks.spawn("keys", keys.run(shutdown.clone()));
     let opened = database::open(&config.database_url, config.database_connections, &postgresql);
     if let Some(pool) = shutdown.run_until_cancelled(opened).await.transpose()? {
         tasks.spawn(
@@ -64,7 +66,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         );
         let app = http::App {
             store: Store::new(pool.clone()),
-            authenticator,
+            authenticator: Arc::new(authenticator),
         };
         let app = api(http::router(app), &http_metrics, Limits::default());
         info!("serving trade posts on {}", listeners.public.local_addr()?);
