@@ -150,7 +150,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::RoomState;
+    use crate::room::{MemberState, RoomState};
     use mongodb::bson::DateTime;
     use proptest::prelude::*;
 
@@ -165,6 +165,9 @@ mod tests {
             members: [1, 2],
             state: RoomState::Closed,
             closed_by: None,
+            listed_for: vec![1, 2],
+            seller: MemberState::default(),
+            buyer: MemberState::default(),
             next_seq: messages + 1,
             last_message: None,
             created_at: now,

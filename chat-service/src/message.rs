@@ -16,10 +16,58 @@ pub struct Message {
     pub room_id: ObjectId,
     /// The room's own sequence: from 1, without gaps.
     pub seq: i64,
-    pub sender_id: i64,
-    pub client_message_id: String,
-    pub body: String,
+    #[serde(flatten)]
+    pub content: Content,
+    /// Of messages that a member sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_message_id: Option<String>,
+    pub counts: SentCounts,
     pub sent_at: DateTime,
+}
+
+/// What a message says, in MongoDB as in JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Content {
+    Text {
+        sender_id: i64,
+        body: String,
+    },
+    /// Something happened to the trade post. Nobody sent it, and nobody has to read it.
+    System {
+        event: PostEvent,
+    },
+    /// A text whose sender was erased.
+    Erased {
+        sender_id: i64,
+    },
+}
+
+/// What system messages tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PostEvent {
+    TradePostOnSale,
+    TradePostReserved,
+    TradePostSold,
+}
+
+/// How many texts of each member a room has up to a message, that one included: from two of them
+/// follows what lies between, whatever the distance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentCounts {
+    pub seller: i64,
+    pub buyer: i64,
+}
+
+impl Message {
+    /// Who sent it; nobody sends a system message.
+    pub fn sender(&self) -> Option<i64> {
+        match self.content {
+            Content::Text { sender_id, .. } | Content::Erased { sender_id } => Some(sender_id),
+            Content::System { .. } => None,
+        }
+    }
 }
 
 /// What is wrong with a text, for the field it came in.

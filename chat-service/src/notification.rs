@@ -20,6 +20,10 @@ pub struct Notification {
     pub room_id: ObjectId,
     pub trade_post_id: i64,
     pub created_at: DateTime,
+    /// When the member read it. A [`Kind::Read`] is not for reading, and has it from the beginning.
+    pub read_at: Option<DateTime>,
+    /// When the member deleted it. It stays as a marker, so that its number is not taken for lost.
+    pub deleted_at: Option<DateTime>,
 }
 
 /// What happened.
@@ -32,6 +36,14 @@ pub enum Kind {
     RoomCreated,
     /// The room was closed for good.
     RoomClosed { reason: CloseReason },
+    /// The post of an open room has another title or status.
+    TradePostChanged {
+        title: Option<String>,
+        status: Option<String>,
+    },
+    /// A member of the room, perhaps this one elsewhere, has read it up to this message. For streams
+    /// only; lists do not show it.
+    Read { reader_id: i64, up_to: i64 },
 }
 
 /// Why a room was closed.
@@ -48,14 +60,22 @@ impl Kind {
             Self::Message { .. } => "message",
             Self::RoomCreated => "room_created",
             Self::RoomClosed { .. } => "room_closed",
+            Self::TradePostChanged { .. } => "trade_post_changed",
+            Self::Read { .. } => "read",
         }
     }
 }
 
 impl Notification {
-    /// The server-sent event. `message` is the message a [`Kind::Message`] is about, or `None` when
-    /// it was erased since.
+    /// The server-sent event; without bytes if the member deleted it. `message` is the message a
+    /// [`Kind::Message`] is about, or `None` when it was erased since.
     pub fn frame(&self, message: Option<&Message>) -> Frame {
+        if self.deleted_at.is_some() {
+            return Frame {
+                seq: self.seq,
+                bytes: Bytes::new(),
+            };
+        }
         let data =
             serde_json::to_string(&NotificationView::new(self, message)).expect("plain fields make JSON");
         Frame {
@@ -65,7 +85,7 @@ impl Notification {
     }
 }
 
-/// An encoded event. Cloning shares the bytes.
+/// An encoded event, or nothing to send. Cloning shares the bytes.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub seq: i64,

@@ -1,12 +1,16 @@
 //! Rooms: one buyer and the seller of one trade post.
 //!
 //! Invariant: a room knows the generation of the post it was opened for (`generation`), so that a
-//! delete closes the rooms of its own generation and never those of a post created again.
+//! delete closes the rooms of its own generation and never those of a post created again. What its
+//! members have read or hidden has no part in that.
 
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use serde::{Deserialize, Serialize};
 
-use crate::notification::CloseReason;
+use crate::{
+    message::{Content, Message, SentCounts},
+    notification::CloseReason,
+};
 
 /// A room as it is stored in `rooms`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +27,10 @@ pub struct Room {
     pub state: RoomState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_by: Option<DeletionId>,
+    /// The members whose list of rooms shows this one. Who leaves is taken out, until the next text.
+    pub listed_for: Vec<i64>,
+    pub seller: MemberState,
+    pub buyer: MemberState,
     /// Sequence of the next message.
     pub next_seq: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,12 +53,23 @@ pub struct DeletionId {
     pub lsn: i64,
 }
 
+/// How far one of the two has come in the room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberState {
+    /// Sequence of the last message that the member has read; 0 before the first. It only grows.
+    pub read_up_to: i64,
+    /// Texts of the other member up to there.
+    pub seen: i64,
+    /// Texts that the member has sent.
+    pub sent: i64,
+}
+
 /// The newest message, kept on the room for lists.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastMessage {
     pub seq: i64,
-    pub sender_id: i64,
-    pub body: String,
+    #[serde(flatten)]
+    pub content: Content,
     pub sent_at: DateTime,
 }
 
@@ -79,6 +98,54 @@ impl Room {
         } else {
             self.seller_id
         }
+    }
+
+    /// The member's own state, and that of the other one.
+    pub fn states(&self, member: i64) -> (MemberState, MemberState) {
+        if member == self.seller_id {
+            (self.seller, self.buyer)
+        } else {
+            (self.buyer, self.seller)
+        }
+    }
+
+    /// Texts of the other member that `member` has not read.
+    pub fn unread(&self, member: i64) -> i64 {
+        let (own, other) = self.states(member);
+        other.sent - own.seen
+    }
+
+    /// Gives a message the room's next sequence. A text counts as sent, and shows the room again to
+    /// whoever had left it.
+    pub fn take_in(&mut self, content: Content, client_message_id: Option<String>, now: DateTime) -> Message {
+        if let Content::Text { sender_id, .. } = content {
+            let sender = if sender_id == self.seller_id {
+                &mut self.seller
+            } else {
+                &mut self.buyer
+            };
+            sender.sent += 1;
+            self.listed_for = self.members.to_vec();
+        }
+        let message = Message {
+            room_id: self.id,
+            seq: self.next_seq,
+            content,
+            client_message_id,
+            counts: SentCounts {
+                seller: self.seller.sent,
+                buyer: self.buyer.sent,
+            },
+            sent_at: now,
+        };
+        self.next_seq += 1;
+        self.last_activity_at = now;
+        self.last_message = Some(LastMessage {
+            seq: message.seq,
+            content: message.content.clone(),
+            sent_at: now,
+        });
+        message
     }
 }
 

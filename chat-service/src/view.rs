@@ -5,12 +5,13 @@ use mongodb::bson;
 use serde::Serialize;
 
 use crate::{
-    message::Message,
-    notification::{CloseReason, Kind, Notification},
+    message::{Content, Message},
+    notification::{Kind, Notification},
     room::{LastMessage, Room},
     store::posts::TradePost,
 };
 
+/// A room as one of its members sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct RoomView {
     pub id: String,
@@ -18,6 +19,11 @@ pub struct RoomView {
     pub seller_id: i64,
     pub buyer_id: i64,
     pub last_message: Option<LastMessageView>,
+    /// Texts of the other member behind `read_up_to`.
+    pub unread: i64,
+    pub read_up_to: i64,
+    /// How far the other member has read.
+    pub other_read_up_to: i64,
     pub created_at: DateTime<Utc>,
     pub last_activity_at: DateTime<Utc>,
 }
@@ -33,8 +39,8 @@ pub struct TradePostView {
 #[derive(Clone, Debug, Serialize)]
 pub struct LastMessageView {
     pub seq: i64,
-    pub sender_id: i64,
-    pub body: String,
+    #[serde(flatten)]
+    pub content: Content,
     pub sent_at: DateTime<Utc>,
 }
 
@@ -42,29 +48,34 @@ pub struct LastMessageView {
 pub struct MessageView {
     pub room_id: String,
     pub seq: i64,
-    pub sender_id: i64,
-    pub client_message_id: String,
-    pub body: String,
+    #[serde(flatten)]
+    pub content: Content,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_message_id: Option<String>,
     pub sent_at: DateTime<Utc>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct NotificationView {
     pub seq: i64,
-    pub kind: &'static str,
+    #[serde(flatten)]
+    pub kind: Kind,
     pub room_id: String,
     pub trade_post_id: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<CloseReason>,
     /// Left out when the message was erased since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<MessageView>,
     pub created_at: DateTime<Utc>,
+    pub read_at: Option<DateTime<Utc>>,
 }
 
 impl RoomView {
-    pub fn new(room: Room, post: Option<&TradePost>) -> Self {
+    pub fn new(room: Room, member: i64, post: Option<&TradePost>) -> Self {
+        let (own, other) = room.states(member);
         Self {
+            unread: room.unread(member),
+            read_up_to: own.read_up_to,
+            other_read_up_to: other.read_up_to,
             id: room.id.to_hex(),
             trade_post: TradePostView {
                 id: room.trade_post_id,
@@ -84,15 +95,13 @@ impl From<LastMessage> for LastMessageView {
     fn from(
         LastMessage {
             seq,
-            sender_id,
-            body,
+            content,
             sent_at,
         }: LastMessage,
     ) -> Self {
         Self {
             seq,
-            sender_id,
-            body,
+            content,
             sent_at: time(sent_at),
         }
     }
@@ -103,17 +112,16 @@ impl From<Message> for MessageView {
         let Message {
             room_id,
             seq,
-            sender_id,
+            content,
             client_message_id,
-            body,
+            counts: _,
             sent_at,
         } = message;
         Self {
             room_id: room_id.to_hex(),
             seq,
-            sender_id,
+            content,
             client_message_id,
-            body,
             sent_at: time(sent_at),
         }
     }
@@ -123,15 +131,12 @@ impl NotificationView {
     pub fn new(notification: &Notification, message: Option<&Message>) -> Self {
         Self {
             seq: notification.seq,
-            kind: notification.kind.name(),
+            kind: notification.kind.clone(),
             room_id: notification.room_id.to_hex(),
             trade_post_id: notification.trade_post_id,
-            reason: match notification.kind {
-                Kind::RoomClosed { reason } => Some(reason),
-                Kind::Message { .. } | Kind::RoomCreated => None,
-            },
             message: message.cloned().map(MessageView::from),
             created_at: time(notification.created_at),
+            read_at: notification.read_at.map(time),
         }
     }
 }

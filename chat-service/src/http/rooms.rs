@@ -66,7 +66,11 @@ pub async fn open(
         Opened::OwnPost => return Err(ApiError::OwnPost(trade_post_id)),
     };
     let location = format!("/v1/rooms/{}", room.id.to_hex());
-    Ok((status, [(LOCATION, location)], Json(with_post(&app, room).await?)))
+    Ok((
+        status,
+        [(LOCATION, location)],
+        Json(with_post(&app, room, caller.id).await?),
+    ))
 }
 
 pub async fn list(
@@ -91,7 +95,7 @@ pub async fn list(
         id: room.id.to_hex(),
     });
     Ok(Json(Rooms {
-        items: with_posts(&app, rooms).await?,
+        items: with_posts(&app, rooms, caller.id).await?,
         next_cursor,
         last_event_id,
     }))
@@ -103,7 +107,7 @@ pub async fn show(
     Path(room_id): Path<String>,
 ) -> Result<Json<RoomView>, ApiError> {
     let room = readable(&app, page::room_id(&room_id)?, caller.id).await?;
-    Ok(Json(with_post(&app, room).await?))
+    Ok(Json(with_post(&app, room, caller.id).await?))
 }
 
 pub async fn of_post(
@@ -122,7 +126,7 @@ pub async fn of_post(
         .await?;
     let next_cursor = page::next(&rooms, limit, |room| room.id.to_hex());
     Ok(Json(Rooms {
-        items: with_posts(&app, rooms).await?,
+        items: with_posts(&app, rooms, caller.id).await?,
         next_cursor,
         last_event_id,
     }))
@@ -141,12 +145,12 @@ pub async fn readable(app: &App, id: ObjectId, member: i64) -> Result<Room, ApiE
     }
 }
 
-async fn with_post(app: &App, room: Room) -> Result<RoomView, ApiError> {
+async fn with_post(app: &App, room: Room, member: i64) -> Result<RoomView, ApiError> {
     let post = app.store.post(room.trade_post_id).await?;
-    Ok(RoomView::new(room, post.as_ref()))
+    Ok(RoomView::new(room, member, post.as_ref()))
 }
 
-async fn with_posts(app: &App, rooms: Vec<Room>) -> Result<Vec<RoomView>, ApiError> {
+async fn with_posts(app: &App, rooms: Vec<Room>, member: i64) -> Result<Vec<RoomView>, ApiError> {
     let ids: Vec<i64> = rooms.iter().map(|room| room.trade_post_id).collect();
     let posts = app.store.posts_by_id(&ids).await?;
     let posts: HashMap<i64, &TradePost> = posts.iter().map(|post| (post.id, post)).collect();
@@ -154,7 +158,7 @@ async fn with_posts(app: &App, rooms: Vec<Room>) -> Result<Vec<RoomView>, ApiErr
         .into_iter()
         .map(|room| {
             let post = posts.get(&room.trade_post_id).copied();
-            RoomView::new(room, post)
+            RoomView::new(room, member, post)
         })
         .collect())
 }

@@ -22,21 +22,26 @@ impl Store {
             .create_indexes([
                 // A room is closed when its post's generation ends, so this makes open rooms unique.
                 unique(doc! { "trade_post_id": 1, "buyer_id": 1, "generation": 1 }),
-                plain(doc! { "trade_post_id": 1, "state": 1 }),
-                plain(doc! { "members": 1, "last_activity_at": -1, "_id": -1 }),
+                plain(doc! { "trade_post_id": 1, "state": 1, "last_activity_at": -1, "_id": -1 }),
+                plain(doc! { "listed_for": 1, "state": 1, "last_activity_at": -1, "_id": -1 }),
             ])
             .await?;
         self.messages
             .create_indexes([
                 unique(doc! { "room_id": 1, "seq": 1 }),
                 // Not beginning with the room: what erases a room's messages has one index to choose.
-                unique(doc! { "sender_id": 1, "room_id": 1, "client_message_id": 1 }),
+                unique_where(
+                    doc! { "sender_id": 1, "room_id": 1, "client_message_id": 1 },
+                    // Not of system messages, which nobody sends.
+                    doc! { "client_message_id": { "$exists": true } },
+                ),
             ])
             .await?;
         self.notifications
             .create_indexes([
                 unique(doc! { "member_id": 1, "seq": 1 }),
-                plain(doc! { "member_id": 1, "room_id": 1, "kind": 1 }),
+                plain(doc! { "member_id": 1, "read_at": 1, "seq": -1 }),
+                plain(doc! { "member_id": 1, "room_id": 1, "kind": 1, "message_seq": 1 }),
             ])
             .await?;
         expire(&self.notifications, "created_at", notification_ttl).await?;
@@ -64,6 +69,15 @@ fn plain(keys: Document) -> IndexModel {
 
 fn unique(keys: Document) -> IndexModel {
     let options = IndexOptions::builder().unique(true).build();
+    IndexModel::builder().keys(keys).options(options).build()
+}
+
+/// Unique among the documents that match `filter`.
+fn unique_where(keys: Document, filter: Document) -> IndexModel {
+    let options = IndexOptions::builder()
+        .unique(true)
+        .partial_filter_expression(filter)
+        .build();
     IndexModel::builder().keys(keys).options(options).build()
 }
 

@@ -16,9 +16,9 @@ use mongodb::{
 
 use super::{Conflict, Store, is_duplicate_key};
 use crate::{
-    message::Message,
+    message::{Content, Message},
     notification::{CloseReason, Kind},
-    room::{Closed, LastMessage, Room, RoomKey},
+    room::{Closed, Room, RoomKey},
     store::notifications::Draft,
 };
 
@@ -51,12 +51,33 @@ pub struct Outgoing {
     pub body: String,
 }
 
-/// A message's identity for its sender.
-type Key<'a> = (ObjectId, i64, &'a str);
-
 impl Outgoing {
-    fn key(&self) -> Key<'_> {
+    /// A message's identity for its sender.
+    fn key(&self) -> (ObjectId, i64, &str) {
         (self.room_id, self.sender_id, &self.client_message_id)
+    }
+}
+
+impl Message {
+    /// Whether this is what became of `outgoing`.
+    fn is(&self, outgoing: &Outgoing) -> bool {
+        self.room_id == outgoing.room_id
+            && self.sender() == Some(outgoing.sender_id)
+            && self.client_message_id.as_ref() == Some(&outgoing.client_message_id)
+    }
+}
+
+impl Room {
+    /// What [`Room::take_in`] changed, to be set where `next_seq` is what it was before.
+    pub fn taken_in(&self) -> Result<Document> {
+        Ok(doc! {
+            "next_seq": self.next_seq,
+            "last_message": serialize_to_bson(&self.last_message).map_err(Error::custom)?,
+            "last_activity_at": self.last_activity_at,
+            "listed_for": &self.listed_for,
+            "seller.sent": self.seller.sent,
+            "buyer.sent": self.buyer.sent,
+        })
     }
 }
 
@@ -84,9 +105,7 @@ impl Store {
                 Err(error) if is_duplicate_key(&error) => {
                     let earlier = self.sent_before(&batch).await?;
                     for (place, message) in places.into_iter().zip(batch) {
-                        let first = earlier.iter().find(|first| {
-                            message.key() == (first.room_id, first.sender_id, &first.client_message_id)
-                        });
+                        let first = earlier.iter().find(|first| first.is(message));
                         answers[place] = first.cloned().map(Sent::Repeated);
                     }
                     if earlier.is_empty() {
@@ -160,7 +179,14 @@ impl Store {
                     trade_post_id: room.trade_post_id,
                     reason: CloseReason::TradePostDeleted,
                 }),
-                Some(room) => Sent::New(take_in(room, message, now)),
+                Some(room) => Sent::New(room.take_in(
+                    Content::Text {
+                        sender_id: message.sender_id,
+                        body: message.body.clone(),
+                    },
+                    Some(message.client_message_id.clone()),
+                    now,
+                )),
                 None => Sent::NoRoom,
             })
             .collect();
@@ -168,7 +194,7 @@ impl Store {
         let drafts = new(&answers).filter_map(|message| {
             let room = rooms.get(&message.room_id)?;
             Some(Draft {
-                member_id: room.other(message.sender_id),
+                member_id: room.other(message.sender()?),
                 kind: Kind::Message {
                     message_seq: message.seq,
                 },
@@ -194,15 +220,10 @@ impl Store {
             if room.next_seq == seen {
                 continue;
             }
-            let last_message = serialize_to_bson(&room.last_message).map_err(Error::custom)?;
             let raised = UpdateOneModel::builder()
                 .namespace(self.rooms.namespace())
                 .filter(doc! { "_id": id, "state": "open", "next_seq": seen })
-                .update(doc! { "$set": {
-                    "next_seq": room.next_seq,
-                    "last_message": last_message,
-                    "last_activity_at": room.last_activity_at,
-                } })
+                .update(doc! { "$set": room.taken_in()? })
                 .build();
             models.push(raised.into());
         }
@@ -256,27 +277,6 @@ impl Store {
             .try_collect()
             .await
     }
-}
-
-/// Gives the message the room's next sequence.
-fn take_in(room: &mut Room, outgoing: &Outgoing, now: DateTime) -> Message {
-    let message = Message {
-        room_id: room.id,
-        seq: room.next_seq,
-        sender_id: outgoing.sender_id,
-        client_message_id: outgoing.client_message_id.clone(),
-        body: outgoing.body.clone(),
-        sent_at: now,
-    };
-    room.next_seq += 1;
-    room.last_activity_at = now;
-    room.last_message = Some(LastMessage {
-        seq: message.seq,
-        sender_id: message.sender_id,
-        body: message.body.clone(),
-        sent_at: now,
-    });
-    message
 }
 
 fn new(answers: &[Sent]) -> impl Iterator<Item = &Message> {

@@ -75,10 +75,12 @@ impl Store {
             Notification {
                 member_id,
                 seq,
+                read_at: matches!(kind, Kind::Read { .. }).then_some(now),
                 kind,
                 room_id,
                 trade_post_id,
                 created_at: now,
+                deleted_at: None,
             }
         });
         let notifications: Vec<Notification> = notifications.collect();
@@ -95,6 +97,17 @@ impl Store {
             Some(inbox) => Ok(read_i64(&inbox, "next_seq")? - 1),
             None => Ok(0),
         }
+    }
+
+    /// The last sequences of those of `members` that were given any.
+    pub async fn last_seqs(&self, members: impl Iterator<Item = i64>) -> Result<HashMap<i64, i64>> {
+        let members: Vec<i64> = members.collect();
+        let mut inboxes = self.inboxes.find(doc! { "_id": { "$in": members } }).await?;
+        let mut last = HashMap::new();
+        while let Some(inbox) = inboxes.try_next().await? {
+            last.insert(read_i64(&inbox, "_id")?, read_i64(&inbox, "next_seq")? - 1);
+        }
+        Ok(last)
     }
 
     /// The member's notifications behind `seq`, oldest first.
@@ -136,7 +149,7 @@ impl Store {
                 Kind::Message { message_seq } => {
                     Some(doc! { "room_id": notification.room_id, "seq": message_seq })
                 }
-                Kind::RoomCreated | Kind::RoomClosed { .. } => None,
+                _ => None,
             })
             .collect();
         if wanted.is_empty() {
@@ -165,7 +178,7 @@ impl Notification {
     pub fn message_in<'a>(&self, messages: &'a HashMap<(ObjectId, i64), Message>) -> Option<&'a Message> {
         match self.kind {
             Kind::Message { message_seq } => messages.get(&(self.room_id, message_seq)),
-            Kind::RoomCreated | Kind::RoomClosed { .. } => None,
+            _ => None,
         }
     }
 }

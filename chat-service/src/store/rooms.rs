@@ -13,7 +13,7 @@ use mongodb::{
 use super::{Store, is_duplicate_key, posts::PostState};
 use crate::{
     notification::{CloseReason, Kind},
-    room::{Closed, Room, RoomState},
+    room::{Closed, MemberState, Room, RoomState},
     store::notifications::Draft,
 };
 
@@ -93,6 +93,9 @@ impl Store {
             members: [seller_id, buyer_id],
             state: RoomState::Open,
             closed_by: None,
+            listed_for: vec![seller_id, buyer_id],
+            seller: MemberState::default(),
+            buyer: MemberState::default(),
             next_seq: 1,
             last_message: None,
             created_at: now,
@@ -123,22 +126,20 @@ impl Store {
     /// The member's own notification is the witness: the room itself may be erased.
     pub async fn closed(&self, id: ObjectId, member: i64) -> Result<Option<Closed>> {
         let told = doc! { "member_id": member, "room_id": id, "kind": "room_closed" };
-        Ok(self
-            .notifications
-            .find_one(told)
-            .await?
-            .and_then(|told| match told.kind {
-                Kind::RoomClosed { reason } => Some(Closed {
-                    trade_post_id: told.trade_post_id,
-                    reason,
-                }),
-                Kind::Message { .. } | Kind::RoomCreated => None,
-            }))
+        Ok(self.notifications.find_one(told).await?.and_then(|told| {
+            let Kind::RoomClosed { reason } = told.kind else {
+                return None;
+            };
+            Some(Closed {
+                trade_post_id: told.trade_post_id,
+                reason,
+            })
+        }))
     }
 
     /// The member's open rooms, last activity first.
     pub async fn rooms_of(&self, member: i64, after: Option<RoomsAfter>, limit: i64) -> Result<Vec<Room>> {
-        let mut filter = doc! { "members": member, "state": "open" };
+        let mut filter = doc! { "listed_for": member, "state": "open" };
         if let Some(RoomsAfter { last_activity_at, id }) = after {
             filter.insert(
                 "$or",

@@ -32,6 +32,10 @@ pub struct Room {
     pub trade_post: RoomPost,
     pub seller_id: i64,
     pub buyer_id: i64,
+    /// Texts of the other member that the caller has not read.
+    pub unread: i64,
+    pub read_up_to: i64,
+    pub other_read_up_to: i64,
     pub created_at: DateTime<Utc>,
     pub last_activity_at: DateTime<Utc>,
 }
@@ -49,9 +53,15 @@ pub struct Message {
     pub room_id: String,
     /// The room's own sequence, from 1.
     pub seq: i64,
-    pub sender_id: i64,
-    pub client_message_id: String,
-    pub body: String,
+    /// `text`, `system` or `erased`.
+    pub kind: String,
+    /// Not of system messages.
+    pub sender_id: Option<i64>,
+    pub client_message_id: Option<String>,
+    /// Of texts.
+    pub body: Option<String>,
+    /// Of system messages: what happened to the post.
+    pub event: Option<String>,
     pub sent_at: DateTime<Utc>,
 }
 
@@ -66,6 +76,7 @@ pub struct Notification {
     pub reason: Option<String>,
     pub message: Option<Message>,
     pub created_at: DateTime<Utc>,
+    pub read_at: Option<DateTime<Utc>>,
 }
 
 /// What chat-service did about one deleted post that had chats.
