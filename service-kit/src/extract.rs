@@ -15,8 +15,10 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use tokio::time::timeout;
 
 use crate::problem::Problem;
+use crate::server::Limits;
 
 /// A JSON request body, or an answer. Accepts `application/json` and `application/*+json`.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +36,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             )
             .detail("Send a JSON body with `Content-Type: application/json`."));
         }
-        let body = request
-            .extract::<Bytes, _>()
+        let limits = request.extensions().get::<Limits>().copied().unwrap_or_default();
+        let body = timeout(limits.upload, request.extract::<Bytes, _>())
             .await
-            .map_err(|rejection| unreadable_body(&rejection))?;
+            .map_err(|_| limits.body_too_slow())?
+            .map_err(|rejection| unreadable_body(limits, &rejection))?;
         parse(&body).map(Self)
     }
 }
@@ -61,14 +64,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-fn unreadable_body(rejection: &BytesRejection) -> Problem {
+fn unreadable_body(limits: Limits, rejection: &BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body-too-large",
-            "Request body too large",
-        )
-        .detail("The request body is larger than this service accepts.")
+        limits.body_too_large(None)
     } else {
         Problem::new(
             StatusCode::BAD_REQUEST,
@@ -235,9 +233,9 @@ mod tests {
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    async fn send_json(body: &str) -> (u16, Value) {
+    async fn send_json(body: impl AsRef<[u8]>) -> (u16, Value) {
         let request = Request::post("/").header(CONTENT_TYPE, "application/json; charset=utf-8");
-        send(request.body(Body::from(body.to_owned())).unwrap()).await
+        send(request.body(Body::from(body.as_ref().to_vec())).unwrap()).await
     }
 
     #[tokio::test]
@@ -296,7 +294,17 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_a_json_body_is_told_apart() {
-        for body in ["", "{", r#"{"title": "a"} x"#, "\u{feff}{}"] {
+        for body in [
+            &b""[..],
+            b"{",
+            br#"{"title": "a"} x"#,
+            b"\xef\xbb\xbf{}",
+            // Not UTF-8: a lone byte, an overlong form, half of a character, a surrogate.
+            b"{\"title\": \"\xff\"}",
+            b"{\"title\": \"\xc0\xaf\"}",
+            b"{\"title\": \"\xed\x95\"}",
+            br#"{"title": "\ud800"}"#,
+        ] {
             let (status, problem) = send_json(body).await;
             assert_eq!(
                 (status, &problem["type"]),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use secrecy::SecretString;
 use service_kit::auth::AuthConfig;
+use service_kit::origin::Origins;
 use service_kit::telemetry::LogConfig;
 
 /// The REST API of the marketplace's trade posts.
@@ -39,6 +40,8 @@ pub struct Config {
     /// How many seconds requests in flight get to finish at shutdown
     #[arg(long, env = "DRAIN_SECONDS", default_value = "10", value_name = "SECONDS", value_parser = seconds)]
     pub drain: Duration,
+    #[command(flatten)]
+    pub origins: Origins,
     #[command(flatten)]
     pub auth: AuthConfig,
     #[command(flatten)]

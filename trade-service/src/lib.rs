@@ -68,7 +68,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
             store: Store::new(pool.clone()),
             authenticator: Arc::new(authenticator),
         };
-        let app = api(http::router(app), &http_metrics, Limits::default());
+        let cors = config.origins.cors(false);
+        let app = api(http::router(app), &http_metrics, Limits::default(), cors);
         info!("serving trade posts on {}", listeners.public.local_addr()?);
         let (public, drain, stop) = (listeners.public, config.drain, shutdown.clone());
         tasks.spawn("public listener", async move {

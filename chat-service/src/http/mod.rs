@@ -24,10 +24,12 @@ mod notifications;
 mod page;
 mod rooms;
 
-/// Largest request body in bytes; a message of the longest allowed body fits several times.
-const BODY_LIMIT: usize = 32 * 1024;
-/// A request that is not answered by then is given up.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// A message of the longest allowed body fits several times.
+const LIMITS: Limits = Limits {
+    body: 32 * 1024,
+    upload: Duration::from_secs(10),
+    head: Duration::from_secs(15),
+};
 
 /// What handlers work with.
 #[derive(Debug)]
@@ -72,14 +74,7 @@ pub fn public(app: Arc<App>, authenticator: Arc<Authenticator>, metrics: &HttpMe
         .route("/v1/notifications", get(notifications::list))
         .route("/v1/events", get(events::stream))
         .with_state(AppState { app, authenticator });
-    api(
-        routes,
-        metrics,
-        Limits {
-            body: BODY_LIMIT,
-            head: REQUEST_TIMEOUT,
-        },
-    )
+    api(routes, metrics, LIMITS, None)
 }
 
 /// Everything operators reach: health, metrics, and what the consumer did.
@@ -89,9 +84,7 @@ pub fn admin(app: Arc<App>, health: Health, metrics: Metrics, http: &HttpMetrics
             .with_state(app)
             .merge(health::admin_router(health, metrics)),
         http,
-        Limits {
-            body: BODY_LIMIT,
-            head: REQUEST_TIMEOUT,
-        },
+        LIMITS,
+        None,
     )
 }

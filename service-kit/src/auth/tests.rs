@@ -1,5 +1,6 @@
 //! Tokens of a real key pair, and an issuer whose keys change.
 
+mod issuer;
 mod rotation;
 mod tokens;
 

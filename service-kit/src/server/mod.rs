@@ -5,41 +5,22 @@
 //! client can end the loop, and no connection outlives [`serve`].
 
 mod api;
+mod connection;
 mod stall;
 
 use std::io;
-use std::pin::pin;
 use std::time::Duration;
 
 pub use api::{Limits, api};
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use rustix::net::sockopt::set_socket_send_buffer_size;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use self::stall::{Impatient, Patience};
-
-/// The smallest read buffer that hyper accepts; it bounds the head of a request, too (431 beyond it).
-const MAX_BUFFER: usize = 8192;
-
-/// How long a client may take to send a request's head, and how long a kept-alive connection may idle.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a client may take nothing of what is sent to it.
-const PATIENCE: Patience = Patience {
-    usual: Duration::from_secs(30),
-    at_shutdown: Duration::from_millis(500),
-};
-
-/// What the kernel may hold for a client that reads nothing (it takes twice as much for bookkeeping).
-/// Left to itself it grows to megabytes.
-const SEND_BUFFER: usize = 64 * 1024;
+use self::connection::{PATIENCE, connection};
+use self::stall::Patience;
 
 /// The pause after an accept that failed for a reason that lasts, such as no free file descriptor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
@@ -115,45 +96,6 @@ fn is_client_error(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(
-    stream: TcpStream,
-    app: Router,
-    shutdown: CancellationToken,
-    cut: CancellationToken,
-    patience: Patience,
-) {
-    // Without it small writes, such as one event, wait for the acknowledgement of the one before.
-    if let Err(e) = stream.set_nodelay(true) {
-        debug!(error = %e, "cannot set TCP_NODELAY");
-    }
-    if let Err(e) = set_socket_send_buffer_size(&stream, SEND_BUFFER) {
-        debug!(error = %e, "cannot set SO_SNDBUF");
-    }
-    let stream = Impatient::new(TokioIo::new(stream), patience, shutdown.clone());
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
-        .max_buf_size(MAX_BUFFER)
-        .serve_connection(stream, TowerToHyperService::new(app));
-    let mut connection = pin!(connection);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            ended = &mut connection => {
-                if let Err(e) = ended {
-                    debug!(error = %e, "connection ended by an error");
-                }
-                return;
-            }
-            () = shutdown.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = cut.cancelled() => return,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -163,9 +105,11 @@ mod tests {
     use axum::routing::{MethodRouter, get};
     use futures_util::{StreamExt, stream};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
 
+    use super::connection::MAX_BUFFER;
     use super::*;
 
     async fn start(

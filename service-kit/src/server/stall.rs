@@ -39,6 +39,10 @@ impl<T> Impatient<T> {
         }
     }
 
+    pub fn into_inner(self) -> T {
+        self.io
+    }
+
     /// Passes on what became of a write, or fails when the peer took nothing for too long.
     fn judge<R>(&mut self, written: Poll<io::Result<R>>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         if written.is_ready() {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::service::{Answer, Service, sample, token};
+use crate::service::{Answer, Service, config, new_database, sample, token};
 
 const WRITES: [(Method, &str); 3] = [
     (Method::POST, "/v1/trade-posts"),
@@ -75,8 +75,17 @@ async fn bodies_that_are_no_json_are_told_apart() {
         malformed.assert_problem(400, "malformed-json", "Malformed JSON", detail);
 
         let large = Answer::of(request().body(" ".repeat(256 * 1024 + 1))).await;
-        let detail = "The request body is larger than this service accepts.";
-        large.assert_problem(413, "body-too-large", "Request body too large", detail);
+        let detail = "The request body may have 262144 bytes; it has 262145 bytes.";
+        assert_eq!(
+            (large.status, &large.body),
+            (
+                413,
+                &json!({
+                    "type": "urn:marketplace:problem:body-too-large", "title": "Request body too large",
+                    "status": 413, "detail": detail, "limit": 262_144,
+                })
+            )
+        );
 
         let text = service
             .request(method.clone(), path)
@@ -90,4 +99,48 @@ async fn bodies_that_are_no_json_are_told_apart() {
             detail,
         );
     }
+}
+
+#[tokio::test]
+async fn only_pages_of_allowed_origins_may_write_from_a_browser() {
+    const PAGE: &str = "https://market.example";
+    let mut config = config(&new_database("problems_cors").await);
+    config.origins.allowed_origin = vec![PAGE.parse().unwrap()];
+    let service = Service::start_with(config).await;
+    service.until_ready().await;
+    let preflight = async |origin: &str| {
+        let request = service
+            .request(Method::OPTIONS, "/v1/trade-posts/1")
+            .header("origin", origin)
+            .header("access-control-request-method", "PATCH")
+            .header(
+                "access-control-request-headers",
+                "authorization,content-type,if-match",
+            );
+        request.send().await.unwrap()
+    };
+    let allowed = preflight(PAGE).await;
+    assert_eq!(allowed.status(), 200);
+    assert_eq!(allowed.headers()["access-control-allow-origin"], PAGE);
+    let headers = allowed.headers()["access-control-allow-headers"]
+        .to_str()
+        .unwrap();
+    assert!(headers.contains("if-match"), "{headers}");
+    // Its pages have no cookie here.
+    assert!(!allowed.headers().contains_key("access-control-allow-credentials"));
+    let other = preflight("https://evil.example").await;
+    assert!(!other.headers().contains_key("access-control-allow-origin"));
+
+    let request = service
+        .request(Method::GET, "/v1/trade-posts/1")
+        .header("origin", PAGE);
+    let answer = Answer::of(request).await;
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (404, PAGE)
+    );
+    assert_eq!(
+        answer.header("access-control-expose-headers"),
+        "etag,location,retry-after,x-request-id"
+    );
 }

@@ -1,73 +1,15 @@
 //! Keys that change at a real HTTP server or in a file while tokens are checked.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use axum::Router;
-use axum::extract::State;
-use axum::routing::get;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::issuer::{Log, Server, bound, eventually};
 use super::*;
 
 const KEYS_UNREAD: &str = "503 Temporarily unavailable: The keys that tokens are checked with cannot be read at \
                            the moment. Try again later.";
-
-/// Serves a key set by HTTP, as told.
-struct Server {
-    answer: Mutex<(StatusCode, String)>,
-    asked: AtomicUsize,
-    /// One permit lets one request be answered.
-    gate: Semaphore,
-}
-
-impl Server {
-    fn new(keys: &[&Issuer]) -> Arc<Self> {
-        let server = Self {
-            answer: Mutex::default(),
-            asked: AtomicUsize::new(0),
-            gate: Semaphore::new(Semaphore::MAX_PERMITS),
-        };
-        server.publish(keys);
-        Arc::new(server)
-    }
-
-    fn publish(&self, keys: &[&Issuer]) {
-        let keys: Vec<&Value> = keys.iter().map(|issuer| &issuer.jwk).collect();
-        self.answer(StatusCode::OK, jwks(&keys));
-    }
-
-    fn answer(&self, status: StatusCode, body: impl Into<String>) {
-        *self.answer.lock().unwrap() = (status, body.into());
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    async fn was_asked(&self, times: usize) {
-        eventually("the server is asked", async || self.asked() >= times).await;
-        assert_eq!(self.asked(), times);
-    }
-
-    /// Listens until the guard is dropped.
-    fn listen(self: &Arc<Self>, listener: TcpListener) -> DropGuard {
-        async fn answer(State(server): State<Arc<Server>>) -> (StatusCode, String) {
-            server.asked.fetch_add(1, Ordering::SeqCst);
-            server.gate.acquire().await.unwrap().forget();
-            server.answer.lock().unwrap().clone()
-        }
-        let app = Router::new()
-            .route("/jwks", get(answer))
-            .with_state(Arc::clone(self));
-        let stop = CancellationToken::new();
-        tokio::spawn(crate::server::serve(listener, app, stop.clone(), Duration::ZERO));
-        stop.drop_guard()
-    }
-}
 
 /// A service that checks tokens, with its keys kept up to date.
 struct Service {
@@ -98,26 +40,11 @@ impl Service {
     }
 }
 
-async fn bound() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/jwks", listener.local_addr().unwrap());
-    (listener, url)
-}
-
 /// Moves the clock of timers; what is sent and received goes on in real time.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
-}
-
-async fn eventually(what: &str, happened: impl AsyncFn() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(5), async {
-        while !happened().await {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("{what}: not in time"));
 }
 
 const PAUSE: Duration = Duration::from_secs(10);
@@ -327,46 +254,4 @@ async fn a_file_is_read_again_when_it_changed() {
     pass(Duration::from_secs(5)).await;
     eventually("the old key is refused", async || !service.takes(&old).await).await;
     assert!(service.takes(&new).await);
-}
-
-/// What this thread logs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn start() -> LogGuard {
-        let log = Self::default();
-        let lines = tracing_subscriber::fmt().with_ansi(false).with_writer({
-            let log = log.clone();
-            move || log.clone()
-        });
-        let guard = tracing::subscriber::set_default(lines.finish());
-        LogGuard { log, _guard: guard }
-    }
-}
-
-struct LogGuard {
-    log: Log,
-    _guard: tracing::subscriber::DefaultGuard,
-}
-
-impl LogGuard {
-    fn text(&self) -> String {
-        String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap()
-    }
-
-    fn lines(&self, with: &str) -> usize {
-        self.text().lines().filter(|line| line.contains(with)).count()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
