@@ -4,9 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use secrecy::SecretString;
-use service_kit::{auth::AuthConfig, duration::parse as duration, telemetry::LogConfig};
+use service_kit::{auth::AuthConfig, duration::parse as duration, origin::Origins, telemetry::LogConfig};
 
-use crate::cdc::{breaker::Limits, change_event::HEARTBEAT_TOPIC};
+use crate::{
+    cdc::{breaker::Limits, change_event::HEARTBEAT_TOPIC},
+    http::{rate::Rate, session::cookie_name},
+};
 
 /// Chats about trade posts, cleaned up when their post is deleted.
 #[derive(Clone, Debug, Parser)]
@@ -55,6 +58,17 @@ pub struct Config {
 
     #[command(flatten)]
     pub streams: StreamConfig,
+
+    #[command(flatten)]
+    pub rates: RateConfig,
+
+    #[command(flatten)]
+    pub origins: Origins,
+
+    /// Name of the cookie that shows a browser's token to the event stream, such as
+    /// `__Secure-session`. Without it there is none.
+    #[arg(long, env = "SESSION_COOKIE", value_parser = cookie_name)]
+    pub session_cookie: Option<String>,
 
     #[command(flatten)]
     pub auth: AuthConfig,
@@ -166,6 +180,24 @@ pub struct StreamConfig {
     /// Most open streams on this instance.
     #[arg(long, env = "STREAMS_PER_INSTANCE", default_value_t = 20_000)]
     pub streams_per_instance: usize,
+}
+
+/// How often one member may act on this instance: `10/s:40` is ten times a second and forty at once;
+/// the units are s, m and h; `0` is no limit.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RateConfig {
+    /// Messages that one member may send here: so many a second (m: minute, h: hour), and so many at
+    /// once; 0 is no limit.
+    #[arg(long, env = "SEND_RATE", default_value = "10/s:40")]
+    pub send_rate: Rate,
+
+    /// Rooms that one member may open here.
+    #[arg(long, env = "ROOM_RATE", default_value = "2/s:20")]
+    pub room_rate: Rate,
+
+    /// Event streams that one member may open here.
+    #[arg(long, env = "STREAM_RATE", default_value = "1/s:20")]
+    pub stream_rate: Rate,
 }
 
 fn property(text: &str) -> Result<(String, String), String> {

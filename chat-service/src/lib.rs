@@ -33,7 +33,7 @@ use crate::{
     },
     config::Config,
     eraser::Eraser,
-    http::App,
+    http::{App, rate::Rates, session::Sessions},
     live::{feed, hub::Hub},
     metrics::{ChatMetrics, Freshness},
     store::Store,
@@ -101,6 +101,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         outbox,
         hub: Arc::clone(&hub),
         streams: config.streams.clone(),
+        rates: Rates::new(&config.rates),
+        sessions: Sessions::new(&config),
         pipeline: Arc::clone(&pipeline),
         metrics: chat_metrics.clone(),
     });

@@ -37,6 +37,7 @@ pub const CDC_WAITING: &str = "cdc_waiting";
 pub const CDC_STOOD_STILL: &str = "cdc_partition_stood_still";
 pub const DEAD_LETTERS: &str = "dead_letters";
 pub const FENCE_HITS: &str = "fence_hits";
+pub const RATE_LIMITED: &str = "rate_limited";
 pub const ROOMS_CLOSED: &str = "rooms_closed";
 pub const DELETIONS_UNFINISHED: &str = "deletions_unfinished";
 pub const DELETIONS_OLDEST_AGE: &str = "deletions_oldest_unfinished_age_seconds";
@@ -62,6 +63,7 @@ pub struct ChatMetrics {
     stood_still: Family<Partition, Counter>,
     pub dead_letters: Gauge,
     fence_hits: Family<Refused, Counter>,
+    rate_limited: Family<Refused, Counter>,
     rooms_closed: Counter,
     pub deletions_unfinished: Gauge,
     /// Seconds.
@@ -157,6 +159,10 @@ impl ChatMetrics {
                     FENCE_HITS,
                     "Requests refused because the post was deleted or the room closed",
                 ),
+                rate_limited: with.family(
+                    RATE_LIMITED,
+                    "Requests refused because the member made too many of their kind",
+                ),
                 rooms_closed: with.metric(
                     ROOMS_CLOSED,
                     "Rooms closed because their post was deleted",
@@ -249,6 +255,11 @@ impl ChatMetrics {
     /// A request met the fence of a deleted post or a closed room.
     pub fn fence_hit(&self, request: &'static str) {
         self.fence_hits.get_or_create(&Refused { request }).inc();
+    }
+
+    /// A member did something too often.
+    pub fn rate_limited(&self, request: &'static str) {
+        self.rate_limited.get_or_create(&Refused { request }).inc();
     }
 
     pub fn rooms_closed(&self, rooms: usize) {

@@ -154,6 +154,10 @@ impl ServiceOptions {
             .env("KAFKA_BOOTSTRAP_SERVERS", stack.kafka.bootstrap())
             .env("KAFKA_GROUP_ID", "chat-service")
             .env("TOPIC_PREFIX", "trade")
+            // Tests, demo and load do in a second what members do in minutes.
+            .env("SEND_RATE", "0")
+            .env("ROOM_RATE", "0")
+            .env("STREAM_RATE", "0")
             .env("SCHEMA_REGISTRY_URL", stack.registry.confluent_url()))
     }
 

@@ -8,6 +8,7 @@ use mongodb::error::ErrorKind;
 use service_kit::problem::Problem;
 use tracing::error;
 
+use super::rate::TooOften;
 use crate::{
     cdc::{chain, error::Failure},
     live::hub::Full,
@@ -35,6 +36,8 @@ pub enum ApiError {
     },
     #[error("field {field} {problem}")]
     Field { field: &'static str, problem: String },
+    #[error("the caller did it too often")]
+    TooOften(TooOften),
     #[error("no stream can be opened")]
     Streams(Full),
     #[error("no such dead letter")]
@@ -88,6 +91,18 @@ impl From<ApiError> for Problem {
             .detail(format!("Trade post {id} is yours; a room is opened by a buyer.")),
             ApiError::Text { field, problem } => Self::invalid_input().field(field, problem.to_string()),
             ApiError::Field { field, problem } => Self::invalid_input().field(field, problem),
+            ApiError::TooOften(TooOften { action, rate, wait }) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "Too many requests of this kind",
+            )
+            .detail(format!(
+                "A member may do `{}` at the rate {rate} (so many per unit, so many at once).",
+                action.name()
+            ))
+            .with("action", action.name())
+            .with("limit", rate)
+            .retry_after(wait),
             ApiError::Streams(full) => match full {
                 Full::Member(limit) => Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -134,6 +149,7 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::rate::Action;
 
     #[test]
     fn every_refusal_has_its_status() {
@@ -163,6 +179,15 @@ mod tests {
                 },
                 422,
                 "invalid-input",
+            ),
+            (
+                ApiError::TooOften(TooOften {
+                    action: Action::SendMessage,
+                    rate: "10/s:40".into(),
+                    wait: Duration::from_millis(1),
+                }),
+                429,
+                "rate-limited",
             ),
             (ApiError::Streams(Full::Member(10)), 429, "too-many-streams"),
             (ApiError::Streams(Full::Instance(10)), 429, "instance-full"),

@@ -11,9 +11,9 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use serde::Deserialize;
-use service_kit::{auth::Member, extract::Query};
+use service_kit::extract::Query;
 
-use super::{App, error::ApiError};
+use super::{App, error::ApiError, rate::Action, session::Reader};
 use crate::live::stream::open;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -35,7 +35,7 @@ pub struct Resume {
 pub async fn stream(
     State(app): State<Arc<App>>,
     method: Method,
-    caller: Member,
+    Reader(caller): Reader,
     headers: HeaderMap,
     Query(Resume { last_event_id }): Query<Resume>,
 ) -> Result<Response, ApiError> {
@@ -43,6 +43,7 @@ pub async fn stream(
     if method == Method::HEAD {
         return Ok(HEADERS.into_response());
     }
+    app.permit(Action::OpenStream, caller.id)?;
     // A place in the hub first: what comes while MongoDB is read waits in its buffer.
     let subscription = app.hub.subscribe(caller.id).map_err(ApiError::Streams)?;
     let body = open(app, caller, subscription, seen).await?;

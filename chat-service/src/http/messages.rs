@@ -10,7 +10,7 @@ use service_kit::{
     extract::{Json, Path, Query},
 };
 
-use super::{App, error::ApiError, page, rooms};
+use super::{App, error::ApiError, page, rate::Action, rooms};
 use crate::{
     message::{check_body, check_client_message_id},
     store::messages::{Outgoing, Sent, Window},
@@ -49,6 +49,7 @@ pub async fn send(
         body,
     }): Json<NewMessage>,
 ) -> Result<impl IntoResponse, ApiError> {
+    app.permit(Action::SendMessage, caller.id)?;
     let room_id = page::room_id(&room_id)?;
     check_client_message_id(&client_message_id).map_err(|problem| ApiError::Text {
         field: "client_message_id",

@@ -11,7 +11,7 @@ use service_kit::{
     extract::{Json, Path, Query},
 };
 
-use super::{App, error::ApiError, page};
+use super::{App, error::ApiError, page, rate::Action};
 use crate::{
     room::Room,
     store::{
@@ -55,6 +55,7 @@ pub async fn open(
     caller: Member,
     Json(OpenRoom { trade_post_id }): Json<OpenRoom>,
 ) -> Result<impl IntoResponse, ApiError> {
+    app.permit(Action::OpenRoom, caller.id)?;
     let (status, room) = match app.store.open_room(trade_post_id, caller.id, now()).await? {
         Opened::New(room) => (StatusCode::CREATED, room),
         Opened::Existing(room) => (StatusCode::OK, room),

@@ -23,6 +23,16 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// Tests do in a second what people do in minutes; those of the limits set them.
+fn unlimited<'a>(flags: &'a [&'a str]) -> impl Iterator<Item = &'a &'a str> {
+    let rates = ["--send-rate=0", "--room-rate=0", "--stream-rate=0"].iter();
+    rates.filter(|rate| {
+        !flags
+            .iter()
+            .any(|flag| flag.split('=').next() == rate.split('=').next())
+    })
+}
+
 /// Nothing listens there.
 const REFUSED: &str = "127.0.0.1:9";
 
@@ -89,7 +99,7 @@ impl Chat {
             "--jwt-audience",
             "marketplace",
         ];
-        let config = Config::try_parse_from(fixed.iter().chain(flags)).unwrap();
+        let config = Config::try_parse_from(fixed.iter().chain(unlimited(flags)).chain(flags)).unwrap();
         let store = Store::new(mongo.uri(), &database).await.unwrap();
         store
             .create_indexes(config.fence_ttl, config.notification_ttl)
