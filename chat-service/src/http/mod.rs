@@ -4,7 +4,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::FromRef, routing::get};
+use axum::{
+    Router,
+    extract::FromRef,
+    routing::{get, put},
+};
 use service_kit::{
     auth::Authenticator,
     health::{self, Health},
@@ -12,6 +16,7 @@ use service_kit::{
     server::{Limits, api},
 };
 
+use self::{rate::Rates, session::Sessions};
 use crate::{
     cdc::Pipeline, config::StreamConfig, live::hub::Hub, metrics::ChatMetrics, outbox::Outbox, store::Store,
 };
@@ -22,7 +27,9 @@ mod events;
 mod messages;
 mod notifications;
 mod page;
+pub mod rate;
 mod rooms;
+pub mod session;
 
 /// A message of the longest allowed body fits several times.
 const LIMITS: Limits = Limits {
@@ -38,6 +45,8 @@ pub struct App {
     pub outbox: Outbox,
     pub hub: Arc<Hub>,
     pub streams: StreamConfig,
+    pub rates: Rates,
+    pub sessions: Sessions,
     /// For operators who replay dead letters.
     pub pipeline: Arc<Pipeline>,
     pub metrics: ChatMetrics,
@@ -63,6 +72,8 @@ impl FromRef<AppState> for Arc<Authenticator> {
 
 /// Everything members reach.
 pub fn public(app: Arc<App>, authenticator: Arc<Authenticator>, metrics: &HttpMetrics) -> Router {
+    let sessions = &app.sessions;
+    let cors = sessions.origins.cors(sessions.cookie.is_some());
     let routes = Router::new()
         .route("/v1/rooms", get(rooms::list).post(rooms::open))
         .route("/v1/rooms/{room_id}", get(rooms::show))
@@ -72,9 +83,10 @@ pub fn public(app: Arc<App>, authenticator: Arc<Authenticator>, metrics: &HttpMe
         )
         .route("/v1/trade-posts/{trade_post_id}/rooms", get(rooms::of_post))
         .route("/v1/notifications", get(notifications::list))
-        .route("/v1/events", get(events::stream))
+        .route(session::EVENTS, get(events::stream))
+        .route("/v1/session", put(session::open).delete(session::close))
         .with_state(AppState { app, authenticator });
-    api(routes, metrics, LIMITS, None)
+    api(routes, metrics, LIMITS, cors)
 }
 
 /// Everything operators reach: health, metrics, and what the consumer did.
