@@ -115,6 +115,18 @@ impl Room {
         other.sent - own.seen
     }
 
+    /// Moves the member's marker to `last`. Answers the field of that member's state.
+    pub fn mark_read(&mut self, member: i64, last: &Message) -> &'static str {
+        let (field, own, seen) = if member == self.seller_id {
+            ("seller", &mut self.seller, last.counts.buyer)
+        } else {
+            ("buyer", &mut self.buyer, last.counts.seller)
+        };
+        own.read_up_to = last.seq;
+        own.seen = seen;
+        field
+    }
+
     /// Gives a message the room's next sequence. A text counts as sent, and shows the room again to
     /// whoever had left it.
     pub fn take_in(&mut self, content: Content, client_message_id: Option<String>, now: DateTime) -> Message {

@@ -36,6 +36,8 @@ pub enum ApiError {
     },
     #[error("field {field} {problem}")]
     Field { field: &'static str, problem: String },
+    #[error("no such notification")]
+    NoNotification,
     #[error("the caller did it too often")]
     TooOften(TooOften),
     #[error("no stream can be opened")]
@@ -59,6 +61,7 @@ impl From<ApiError> for Problem {
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::NoRoom => Self::not_found("room"),
+            ApiError::NoNotification => Self::not_found("notification"),
             ApiError::RoomClosed(Closed {
                 trade_post_id,
                 reason,
@@ -160,6 +163,7 @@ mod tests {
         let down = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         for (error, status, code) in [
             (ApiError::NoRoom, 404, "not-found"),
+            (ApiError::NoNotification, 404, "not-found"),
             (ApiError::RoomClosed(closed), 410, "room-closed"),
             (ApiError::UnknownPost(7), 404, "not-found"),
             (ApiError::PostDeleted(7), 410, "trade-post-deleted"),

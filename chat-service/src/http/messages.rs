@@ -13,7 +13,7 @@ use service_kit::{
 use super::{App, error::ApiError, page, rate::Action, rooms};
 use crate::{
     message::{check_body, check_client_message_id},
-    store::messages::{Outgoing, Sent, Window},
+    store::messages::{Outgoing, Sent},
     view::MessageView,
 };
 
@@ -83,12 +83,10 @@ pub async fn page(
     Query(Page { before, after, limit }): Query<Page>,
 ) -> Result<Json<Messages>, ApiError> {
     let limit = page::limit(limit)?;
+    let window = page::window(before, after)?;
     let last_event_id = app.store.last_seq(caller.id).await?;
     let room = rooms::readable(&app, page::room_id(&room_id)?, caller.id).await?;
-    let messages = app
-        .store
-        .messages(room.id, Window { before, after }, limit)
-        .await?;
+    let messages = app.store.messages(room.id, window, limit).await?;
     Ok(Json(Messages {
         items: messages.into_iter().map(MessageView::from).collect(),
         last_event_id,

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::FromRef,
-    routing::{get, put},
+    routing::{delete, get, put},
 };
 use service_kit::{
     auth::Authenticator,
@@ -77,12 +77,16 @@ pub fn public(app: Arc<App>, authenticator: Arc<Authenticator>, metrics: &HttpMe
     let routes = Router::new()
         .route("/v1/rooms", get(rooms::list).post(rooms::open))
         .route("/v1/rooms/{room_id}", get(rooms::show))
+        .route("/v1/rooms/{room_id}/read", put(rooms::read))
         .route(
             "/v1/rooms/{room_id}/messages",
             get(messages::page).post(messages::send),
         )
         .route("/v1/trade-posts/{trade_post_id}/rooms", get(rooms::of_post))
         .route("/v1/notifications", get(notifications::list))
+        .route("/v1/notifications/read", put(notifications::read_up_to))
+        .route("/v1/notifications/{seq}", delete(notifications::delete))
+        .route("/v1/notifications/{seq}/read", put(notifications::read))
         .route(session::EVENTS, get(events::stream))
         .route("/v1/session", put(session::open).delete(session::close))
         .with_state(AppState { app, authenticator });

@@ -1,23 +1,28 @@
 //! Rooms: open, list, show.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{extract::State, response::IntoResponse};
 use http::{StatusCode, header::LOCATION};
-use mongodb::bson::{DateTime, oid::ObjectId};
+use mongodb::bson::oid::ObjectId;
 use serde::{Deserialize, Serialize};
 use service_kit::{
     auth::Member,
     extract::{Json, Path, Query},
 };
 
-use super::{App, error::ApiError, page, rate::Action};
+use super::{
+    App,
+    error::ApiError,
+    page::{self, Asked, ReadUpTo, Wanted},
+    rate::Action,
+};
 use crate::{
     room::Room,
     store::{
         now,
-        posts::TradePost,
-        rooms::{Opened, RoomsAfter},
+        reads::Marked,
+        rooms::{Listed, Opened, Place},
     },
     view::RoomView,
 };
@@ -28,26 +33,20 @@ pub struct OpenRoom {
     trade_post_id: i64,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Page {
-    cursor: Option<String>,
-    limit: Option<i64>,
-}
-
 #[derive(Serialize)]
 pub struct Rooms {
     items: Vec<RoomView>,
     next_cursor: Option<String>,
+    previous_cursor: Option<String>,
     /// Open the event stream with it, and nothing falls between this list and the stream.
     last_event_id: i64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ListKey {
-    /// Milliseconds since the epoch.
-    at: i64,
-    id: String,
+/// What a member has read of a room, and what is left.
+#[derive(Serialize)]
+pub struct Read {
+    read_up_to: i64,
+    unread: i64,
 }
 
 pub async fn open(
@@ -77,29 +76,13 @@ pub async fn open(
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Member,
-    Query(Page { cursor, limit }): Query<Page>,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Json<Rooms>, ApiError> {
-    let limit = page::limit(limit)?;
-    let after = page::after::<ListKey>(cursor.as_deref())?
-        .map(|key| {
-            Ok::<_, ApiError>(RoomsAfter {
-                last_activity_at: DateTime::from_millis(key.at),
-                id: page::room_id(&key.id)?,
-            })
-        })
-        .transpose()?;
+    let asked = Asked::new("rooms", &wanted)?;
     // Before the list: what happens in between is in both, rather than in neither.
     let last_event_id = app.store.last_seq(caller.id).await?;
-    let rooms = app.store.rooms_of(caller.id, after, limit).await?;
-    let next_cursor = page::next(&rooms, limit, |room| ListKey {
-        at: room.last_activity_at.timestamp_millis(),
-        id: room.id.to_hex(),
-    });
-    Ok(Json(Rooms {
-        items: with_posts(&app, rooms, caller.id).await?,
-        next_cursor,
-        last_event_id,
-    }))
+    let rooms = app.store.rooms_of(caller.id, asked.edge, asked.rows()).await?;
+    Ok(Json(Rooms::new(&asked, rooms, caller.id, last_event_id)))
 }
 
 pub async fn show(
@@ -115,22 +98,50 @@ pub async fn of_post(
     State(app): State<Arc<App>>,
     caller: Member,
     Path(trade_post_id): Path<i64>,
-    Query(Page { cursor, limit }): Query<Page>,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Json<Rooms>, ApiError> {
-    let limit = page::limit(limit)?;
-    let after: Option<String> = page::after(cursor.as_deref())?;
-    let after = after.as_deref().map(page::room_id).transpose()?;
+    let list = format!("trade-posts/{trade_post_id}/rooms");
+    let asked = Asked::new(list, &wanted)?;
     let last_event_id = app.store.last_seq(caller.id).await?;
     let rooms = app
         .store
-        .rooms_of_post(trade_post_id, caller.id, after, limit)
+        .rooms_of_post(trade_post_id, caller.id, asked.edge, asked.rows())
         .await?;
-    let next_cursor = page::next(&rooms, limit, |room| room.id.to_hex());
-    Ok(Json(Rooms {
-        items: with_posts(&app, rooms, caller.id).await?,
-        next_cursor,
-        last_event_id,
-    }))
+    Ok(Json(Rooms::new(&asked, rooms, caller.id, last_event_id)))
+}
+
+impl Rooms {
+    fn new(asked: &Asked<Place>, rooms: Vec<Listed>, member: i64, last_event_id: i64) -> Self {
+        let page = asked.page(rooms, |Listed { room, .. }| {
+            (room.last_activity_at.timestamp_millis(), room.id)
+        });
+        let views = page
+            .items
+            .into_iter()
+            .map(|Listed { room, post }| RoomView::new(room, member, post.first()));
+        Self {
+            items: views.collect(),
+            next_cursor: page.next_cursor,
+            previous_cursor: page.previous_cursor,
+            last_event_id,
+        }
+    }
+}
+
+/// Marks messages as read. A marker that is further already stays where it is.
+pub async fn read(
+    State(app): State<Arc<App>>,
+    caller: Member,
+    Path(room_id): Path<String>,
+    Json(up_to): Json<ReadUpTo>,
+) -> Result<Json<Read>, ApiError> {
+    let (room_id, seq) = (page::room_id(&room_id)?, up_to.seq()?);
+    match app.store.read_room(room_id, caller.id, seq, now()).await? {
+        Marked::Read { read_up_to, unread } => Ok(Json(Read { read_up_to, unread })),
+        Marked::Beyond { last } => Err(up_to.beyond(last)),
+        Marked::NoRoom => Err(ApiError::NoRoom),
+        Marked::Closed(closed) => Err(ApiError::RoomClosed(closed)),
+    }
 }
 
 /// The room, if the member may read it.
@@ -149,17 +160,4 @@ pub async fn readable(app: &App, id: ObjectId, member: i64) -> Result<Room, ApiE
 async fn with_post(app: &App, room: Room, member: i64) -> Result<RoomView, ApiError> {
     let post = app.store.post(room.trade_post_id).await?;
     Ok(RoomView::new(room, member, post.as_ref()))
-}
-
-async fn with_posts(app: &App, rooms: Vec<Room>, member: i64) -> Result<Vec<RoomView>, ApiError> {
-    let ids: Vec<i64> = rooms.iter().map(|room| room.trade_post_id).collect();
-    let posts = app.store.posts_by_id(&ids).await?;
-    let posts: HashMap<i64, &TradePost> = posts.iter().map(|post| (post.id, post)).collect();
-    Ok(rooms
-        .into_iter()
-        .map(|room| {
-            let post = posts.get(&room.trade_post_id).copied();
-            RoomView::new(room, member, post)
-        })
-        .collect())
 }

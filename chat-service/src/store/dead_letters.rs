@@ -11,7 +11,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Edge, Store};
 
 /// What tells one record from another; the fields of a unique index.
 pub const IDENTITY: [&str; 4] = ["topic", "partition", "offset", "timestamp"];
@@ -87,14 +87,18 @@ impl Store {
         self.client.bulk_write(models).ordered(false).await.map(drop)
     }
 
-    /// Dead letters behind `after`, in the order in which they were kept.
-    pub async fn dead_letters_after(&self, after: Option<ObjectId>, limit: i64) -> Result<Vec<Summary>> {
-        let filter = after.map_or_else(Document::new, |after| doc! { "_id": { "$gt": after } });
+    /// Dead letters in the order in which they were kept.
+    pub async fn dead_letters(&self, edge: Option<Edge<ObjectId>>, limit: i64) -> Result<Vec<Summary>> {
+        let (filter, order) = match edge {
+            None => (Document::new(), 1),
+            Some(Edge::After(id)) => (doc! { "_id": { "$gt": id } }, 1),
+            Some(Edge::Before(id)) => (doc! { "_id": { "$lt": id } }, -1),
+        };
         self.dead_letters
             .clone_with_type::<Summary>()
             .find(filter)
             .projection(doc! { "key": 0, "value": 0, "headers": 0 })
-            .sort(doc! { "_id": 1 })
+            .sort(doc! { "_id": order })
             .limit(limit)
             .await?
             .try_collect()

@@ -14,7 +14,7 @@ use mongodb::{
     options::{InsertOneModel, UpdateOneModel, WriteModel},
 };
 
-use super::{Conflict, Store, is_duplicate_key};
+use super::{Conflict, Store, Window, is_duplicate_key};
 use crate::{
     message::{Content, Message},
     notification::{CloseReason, Kind},
@@ -31,15 +31,6 @@ pub enum Sent {
     /// The room is not there for the sender.
     NoRoom,
     Closed(Closed),
-}
-
-/// Which messages of a room are asked for.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Window {
-    /// Only messages with a smaller sequence.
-    pub before: Option<i64>,
-    /// Only messages with a larger sequence; the oldest of them first.
-    pub after: Option<i64>,
 }
 
 /// What a sender gives.
@@ -262,16 +253,12 @@ impl Store {
             .await
     }
 
-    /// Messages of a room: the newest first, or the oldest first behind `after`.
+    /// A page of a room's messages.
     pub async fn messages(&self, room_id: ObjectId, window: Window, limit: i64) -> Result<Vec<Message>> {
-        let mut seq = doc! { "$gt": window.after.unwrap_or(0) };
-        if let Some(before) = window.before {
-            seq.insert("$lt", before);
-        }
-        let order = if window.after.is_some() { 1 } else { -1 };
+        let (seq, order) = window.of_seq();
         self.messages
             .find(doc! { "room_id": room_id, "seq": seq })
-            .sort(doc! { "seq": order })
+            .sort(order)
             .limit(limit)
             .await?
             .try_collect()

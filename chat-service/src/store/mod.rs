@@ -15,6 +15,7 @@ use mongodb::{
     options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern},
 };
 
+use serde::{Deserialize, Serialize};
 use service_kit::clock;
 
 use crate::{
@@ -32,6 +33,7 @@ mod moves;
 pub mod notifications;
 pub mod posts;
 mod projection;
+pub mod reads;
 pub mod rooms;
 mod turns;
 pub mod writer_schemas;
@@ -106,6 +108,36 @@ impl Store {
             attempts: 0,
             give_up: Instant::now() + CONFLICTS_BOUND,
         })
+    }
+}
+
+/// The row of a list that a page begins behind, or ends before. Rows are read away from it: before it the
+/// nearest comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge<K> {
+    After(K),
+    Before(K),
+}
+
+/// The part of a sequence that a page shows: the newest first, or the oldest first behind `after`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Window {
+    /// Only what has a smaller number.
+    pub before: Option<i64>,
+    /// Only what has a larger number.
+    pub after: Option<i64>,
+}
+
+impl Window {
+    /// The condition on the number, and the order.
+    fn of_seq(self) -> (Document, Document) {
+        let mut seq = doc! { "$gt": self.after.unwrap_or(0) };
+        if let Some(before) = self.before {
+            seq.insert("$lt", before);
+        }
+        let order = if self.after.is_some() { 1 } else { -1 };
+        (seq, doc! { "seq": order })
     }
 }
 

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::{DateTime, Document, doc, oid::ObjectId},
+    bson::{Bson, DateTime, Document, doc, oid::ObjectId},
     error::Result,
     options::{UpdateOneModel, WriteModel},
 };
 
-use super::Store;
+use super::{Store, Window};
 use crate::{
     message::Message,
     notification::{Frame, Kind, Notification},
@@ -121,21 +121,54 @@ impl Store {
             .await
     }
 
-    /// The member's notifications below `before`, newest first.
-    pub async fn notifications_before(
+    /// A page of the member's list.
+    pub async fn notifications(
         &self,
         member: i64,
-        before: Option<i64>,
+        unread: bool,
+        window: Window,
         limit: i64,
     ) -> Result<Vec<Notification>> {
-        let below = before.unwrap_or(i64::MAX);
+        let (seq, order) = window.of_seq();
+        let mut filter = listed(member);
+        filter.insert("seq", seq);
+        if unread {
+            filter.insert("read_at", Bson::Null);
+        }
         self.notifications
-            .find(doc! { "member_id": member, "seq": { "$lt": below } })
-            .sort(doc! { "seq": -1 })
+            .find(filter)
+            .sort(order)
             .limit(limit)
             .await?
             .try_collect()
             .await
+    }
+
+    /// Marks one notification as read, if it is in the member's list.
+    pub async fn read_notification(&self, member: i64, seq: i64, now: DateTime) -> Result<bool> {
+        let mut filter = listed(member);
+        filter.insert("seq", seq);
+        let read = vec![doc! { "$set": { "read_at": first("$read_at", now) } }];
+        let read = self.notifications.update_one(filter, read).await?;
+        Ok(read.matched_count > 0)
+    }
+
+    /// Marks the member's notifications up to `seq` as read.
+    pub async fn read_notifications(&self, member: i64, seq: i64, now: DateTime) -> Result<()> {
+        let unread = doc! { "member_id": member, "read_at": null, "seq": { "$lte": seq } };
+        let read = doc! { "$set": { "read_at": now } };
+        self.notifications.update_many(unread, read).await.map(drop)
+    }
+
+    /// Takes a notification out of the member's list. Answers whether it was ever there.
+    pub async fn delete_notification(&self, member: i64, seq: i64, now: DateTime) -> Result<bool> {
+        let filter = doc! { "member_id": member, "seq": seq, "kind": { "$ne": "read" } };
+        let deleted = vec![doc! { "$set": {
+            "read_at": first("$read_at", now),
+            "deleted_at": first("$deleted_at", now),
+        } }];
+        let deleted = self.notifications.update_one(filter, deleted).await?;
+        Ok(deleted.matched_count > 0)
     }
 
     /// The messages that `notifications` are about and that are not erased, by room and sequence.
@@ -181,6 +214,16 @@ impl Notification {
             _ => None,
         }
     }
+}
+
+/// What lists show of a member's notifications.
+fn listed(member: i64) -> Document {
+    doc! { "member_id": member, "kind": { "$ne": "read" }, "deleted_at": null }
+}
+
+/// The time that is there already, or `now`.
+fn first(field: &str, now: DateTime) -> Document {
+    doc! { "$ifNull": [field, now] }
 }
 
 fn read_i64(document: &Document, field: &str) -> Result<i64> {

@@ -85,15 +85,6 @@ impl Store {
         self.posts.find_one(doc! { "_id": id }).await
     }
 
-    /// The posts with `ids` that are known, in no order.
-    pub async fn posts_by_id(&self, ids: &[i64]) -> Result<Vec<TradePost>> {
-        self.posts
-            .find(doc! { "_id": { "$in": ids } })
-            .await?
-            .try_collect()
-            .await
-    }
-
     /// Touches the post inside a transaction, so that the transaction conflicts with its fence.
     /// Answers the post as it is, live or deleted, or `None` when it is unknown.
     pub async fn hold_post(&self, id: i64, session: &mut ClientSession) -> Result<Option<TradePost>> {

@@ -6,11 +6,15 @@
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::{DateTime, doc, oid::ObjectId},
+    bson::{DateTime, Document, doc, oid::ObjectId},
     error::Result,
 };
+use serde::Deserialize;
 
-use super::{Store, is_duplicate_key, posts::PostState};
+use super::{
+    Edge, Store, is_duplicate_key,
+    posts::{PostState, TradePost},
+};
 use crate::{
     notification::{CloseReason, Kind},
     room::{Closed, MemberState, Room, RoomState},
@@ -29,11 +33,15 @@ pub enum Opened {
     OwnPost,
 }
 
-/// Where a member's list of rooms goes on.
-#[derive(Clone, Copy, Debug)]
-pub struct RoomsAfter {
-    pub last_activity_at: DateTime,
-    pub id: ObjectId,
+/// A room's place in lists: last activity, then id.
+pub type Place = (i64, ObjectId);
+
+/// A room as lists show it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Listed {
+    pub room: Room,
+    /// The room's post, or nothing while it is not known here.
+    pub post: Vec<TradePost>,
 }
 
 impl Store {
@@ -137,44 +145,68 @@ impl Store {
         }))
     }
 
-    /// The member's open rooms, last activity first.
-    pub async fn rooms_of(&self, member: i64, after: Option<RoomsAfter>, limit: i64) -> Result<Vec<Room>> {
-        let mut filter = doc! { "listed_for": member, "state": "open" };
-        if let Some(RoomsAfter { last_activity_at, id }) = after {
-            filter.insert(
-                "$or",
-                vec![
-                    doc! { "last_activity_at": { "$lt": last_activity_at } },
-                    doc! { "last_activity_at": last_activity_at, "_id": { "$lt": id } },
-                ],
-            );
-        }
-        let newest_first = doc! { "last_activity_at": -1, "_id": -1 };
-        self.rooms
-            .find(filter)
-            .sort(newest_first)
-            .limit(limit)
-            .await?
-            .try_collect()
+    /// The open rooms in the member's list, last activity first.
+    pub async fn rooms_of(&self, member: i64, edge: Option<Edge<Place>>, limit: i64) -> Result<Vec<Listed>> {
+        self.list_rooms(doc! { "listed_for": member, "state": "open" }, edge, limit)
             .await
     }
 
-    /// The seller's open rooms of one post, last activity first.
+    /// Those of one post, if the member is its seller.
     pub async fn rooms_of_post(
         &self,
         trade_post_id: i64,
-        seller_id: i64,
-        after: Option<ObjectId>,
+        member: i64,
+        edge: Option<Edge<Place>>,
         limit: i64,
-    ) -> Result<Vec<Room>> {
-        let mut filter = doc! { "trade_post_id": trade_post_id, "state": "open", "seller_id": seller_id };
-        if let Some(id) = after {
-            filter.insert("_id", doc! { "$lt": id });
+    ) -> Result<Vec<Listed>> {
+        let filter = doc! {
+            "trade_post_id": trade_post_id,
+            "state": "open",
+            "seller_id": member,
+            "listed_for": member,
+        };
+        self.list_rooms(filter, edge, limit).await
+    }
+
+    /// One query for rooms and their posts.
+    async fn list_rooms(
+        &self,
+        mut filter: Document,
+        edge: Option<Edge<Place>>,
+        limit: i64,
+    ) -> Result<Vec<Listed>> {
+        let (order, beyond, edge) = match edge {
+            None => (-1, "$lt", None),
+            Some(Edge::After(edge)) => (-1, "$lt", Some(edge)),
+            Some(Edge::Before(edge)) => (1, "$gt", Some(edge)),
+        };
+        if let Some((at, id)) = edge {
+            let at = DateTime::from_millis(at);
+            // The first condition says to the index where to begin.
+            filter.insert("last_activity_at", doc! { (format!("{beyond}e")): at });
+            filter.insert(
+                "$or",
+                vec![
+                    doc! { "last_activity_at": { beyond: at } },
+                    doc! { "_id": { beyond: id } },
+                ],
+            );
         }
+        let pipeline = [
+            doc! { "$match": filter },
+            doc! { "$sort": { "last_activity_at": order, "_id": order } },
+            doc! { "$limit": limit },
+            doc! { "$replaceWith": { "room": "$$ROOT" } },
+            doc! { "$lookup": {
+                "from": self.posts.name(),
+                "localField": "room.trade_post_id",
+                "foreignField": "_id",
+                "as": "post",
+            } },
+        ];
         self.rooms
-            .find(filter)
-            .sort(doc! { "_id": -1 })
-            .limit(limit)
+            .aggregate(pipeline)
+            .with_type::<Listed>()
             .await?
             .try_collect()
             .await

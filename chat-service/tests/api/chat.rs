@@ -1,7 +1,10 @@
 //! One chat-service with a database of its own.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,10 +48,10 @@ pub struct Chat {
     pub admin: String,
     pub store: Store,
     pub http: reqwest::Client,
-    signer: Signer,
+    signer: Arc<Signer>,
     service: JoinHandle<anyhow::Result<()>>,
     shutdown: DropGuard,
-    _folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
 }
 
 /// An answer: status, headers, body as JSON.
@@ -71,9 +74,24 @@ impl Chat {
             std::process::id(),
             DATABASES.fetch_add(1, Ordering::Relaxed)
         );
-        let mongo = local_stack::testing::mongo().await;
         let folder = tempfile::tempdir().unwrap();
         let signer = Signer::open_or_create(folder.path()).unwrap();
+        Self::launch(&database, Arc::new(signer), Arc::new(folder), flags).await
+    }
+
+    /// Another instance over the same database.
+    pub async fn another(&self) -> Self {
+        let (signer, folder) = (Arc::clone(&self.signer), Arc::clone(&self.folder));
+        Self::launch(self.store.db.name(), signer, folder, &[]).await
+    }
+
+    async fn launch(
+        database: &str,
+        signer: Arc<Signer>,
+        folder: Arc<tempfile::TempDir>,
+        flags: &[&str],
+    ) -> Self {
+        let mongo = local_stack::testing::mongo().await;
         let listeners = Listeners {
             public: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             admin: TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -87,7 +105,7 @@ impl Chat {
             "--mongodb-uri",
             mongo.uri(),
             "--mongodb-database",
-            &database,
+            database,
             "--kafka-bootstrap-servers",
             REFUSED,
             "--schema-registry-url",
@@ -100,7 +118,7 @@ impl Chat {
             "marketplace",
         ];
         let config = Config::try_parse_from(fixed.iter().chain(unlimited(flags)).chain(flags)).unwrap();
-        let store = Store::new(mongo.uri(), &database).await.unwrap();
+        let store = Store::new(mongo.uri(), database).await.unwrap();
         store
             .create_indexes(config.fence_ttl, config.notification_ttl)
             .await
@@ -115,7 +133,7 @@ impl Chat {
             signer,
             service,
             shutdown: shutdown.drop_guard(),
-            _folder: folder,
+            folder,
         }
     }
 
@@ -140,6 +158,14 @@ impl Chat {
 
     pub async fn post(&self, member: i64, path: &str, body: Value) -> Answer {
         self.call(member, Method::POST, path, Some(body)).await
+    }
+
+    pub async fn put(&self, member: i64, path: &str, body: Value) -> Answer {
+        self.call(member, Method::PUT, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, member: i64, path: &str) -> Answer {
+        self.call(member, Method::DELETE, path, None).await
     }
 
     pub async fn operator(&self, path: &str) -> Answer {

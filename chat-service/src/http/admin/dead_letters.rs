@@ -9,28 +9,26 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use mongodb::bson::{Binary, oid::ObjectId};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use service_kit::extract::{Json, Path, Query};
 use tracing::{info, warn};
 
-use super::super::{App, error::ApiError, page};
+use super::super::{
+    App,
+    error::ApiError,
+    page::{Asked, Page, Wanted},
+};
 use crate::{
     cdc::{dead_letter, error::Decision},
     store::dead_letters::{DeadLetter, Header, Summary},
     view::time,
 };
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Page {
-    cursor: Option<String>,
-    limit: Option<i64>,
-}
-
 #[derive(Serialize)]
 pub struct DeadLetters {
     items: Vec<SummaryView>,
     next_cursor: Option<String>,
+    previous_cursor: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -82,12 +80,13 @@ struct FailedView {
 
 pub async fn list(
     State(app): State<Arc<App>>,
-    Query(asked): Query<Page>,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Json<DeadLetters>, ApiError> {
-    let (found, next_cursor) = find(&app, &asked).await?;
+    let page = find(&app, &wanted).await?;
     Ok(Json(DeadLetters {
-        items: found.into_iter().map(SummaryView::from).collect(),
-        next_cursor,
+        items: page.items.into_iter().map(SummaryView::from).collect(),
+        next_cursor: page.next_cursor,
+        previous_cursor: page.previous_cursor,
     }))
 }
 
@@ -108,12 +107,12 @@ pub async fn replay(State(app): State<Arc<App>>, Path(id): Path<String>) -> Resu
 /// Replays a page of dead letters, the oldest first. Those that fail are passed over and kept.
 pub async fn replay_page(
     State(app): State<Arc<App>>,
-    Query(asked): Query<Page>,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Json<ReplayedPage>, ApiError> {
-    let (found, next_cursor) = find(&app, &asked).await?;
+    let page = find(&app, &wanted).await?;
     let mut replayed = 0;
     let mut failed = Vec::new();
-    for summary in found {
+    for summary in page.items {
         let Some(letter) = app.store.dead_letter(summary.id).await? else {
             continue;
         };
@@ -129,7 +128,7 @@ pub async fn replay_page(
     Ok(Json(ReplayedPage {
         replayed,
         failed,
-        next_cursor,
+        next_cursor: page.next_cursor,
     }))
 }
 
@@ -149,13 +148,10 @@ pub async fn discard(State(app): State<Arc<App>>, Path(id): Path<String>) -> Res
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn find(app: &App, asked: &Page) -> Result<(Vec<Summary>, Option<String>), ApiError> {
-    let limit = page::limit(asked.limit)?;
-    let after: Option<String> = page::after(asked.cursor.as_deref())?;
-    let after = after.as_deref().map(dead_letter_id).transpose()?;
-    let found = app.store.dead_letters_after(after, limit).await?;
-    let next_cursor = page::next(&found, limit, |letter| letter.id.to_hex());
-    Ok((found, next_cursor))
+async fn find(app: &App, wanted: &Wanted) -> Result<Page<Summary>, ApiError> {
+    let asked = Asked::new("dead-letters", wanted)?;
+    let found = app.store.dead_letters(asked.edge, asked.rows()).await?;
+    Ok(asked.page(found, |letter| letter.id))
 }
 
 async fn letter(app: &App, id: &str) -> Result<DeadLetter, ApiError> {
