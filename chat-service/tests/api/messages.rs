@@ -1,27 +1,45 @@
 //! Sending and reading messages.
 
-use chat_service::message::MAX_BODY_CHARS;
+use serde_json::json;
 
 use crate::chat::{BUYER, Chat, SELLER, delete};
 
 #[tokio::test]
-async fn a_message_reaches_the_room_as_it_was_sent() {
+async fn a_message_reaches_the_room_byte_for_byte() {
     let chat = Chat::start().await;
     chat.on_sale(10, 100).await;
     let room = chat.room(10).await;
-    let body = "  안녕하세요 😀\n$set {\"a\": 1} '; DROP TABLE\t—끝  ";
-    let sent = chat.send(BUYER, &room, "1", body).await;
-    assert_eq!(sent.status, 201, "{sent:?}");
-    assert_eq!(
-        (&sent.body["seq"], sent.body["body"].as_str()),
-        (&1.into(), Some(body))
-    );
-    let page = chat.get(SELLER, &format!("/v1/rooms/{room}/messages")).await;
-    assert_eq!(page.body["items"][0], sent.body);
-    assert_eq!(
-        chat.get(SELLER, &format!("/v1/rooms/{room}")).await.body["last_message"]["body"],
-        body
-    );
+    let bodies = [
+        "  안녕하세요 😀\n$set {\"a\": 1} '; DROP TABLE\t—끝  ",
+        // 각 as one character, and as three that look like it.
+        "\u{ac01}",
+        "\u{1100}\u{1161}\u{11a8}",
+        "e\u{301}",
+        "\r\n줄 끝\r\n",
+        "\u{feff}\u{202e}\u{200b}글\u{fffd}",
+        "$where",
+        "{\"$gt\":\"\"}",
+    ];
+    for (place, body) in bodies.into_iter().enumerate() {
+        let sent = chat.send(BUYER, &room, &place.to_string(), body).await;
+        assert_eq!(sent.status, 201, "{sent:?}");
+        let expected = json!({
+            "room_id": room,
+            "seq": place + 1,
+            "kind": "text",
+            "sender_id": BUYER,
+            "client_message_id": place.to_string(),
+            "body": body,
+            "sent_at": sent.body["sent_at"],
+        });
+        assert_eq!(sent.body, expected);
+        let page = chat
+            .get(SELLER, &format!("/v1/rooms/{room}/messages?limit=1"))
+            .await;
+        assert_eq!(page.body["items"], json!([expected]));
+        let shown = chat.get(SELLER, &format!("/v1/rooms/{room}")).await;
+        assert_eq!(shown.body["last_message"]["body"], body);
+    }
 }
 
 #[tokio::test]
@@ -99,6 +117,26 @@ async fn pages_go_both_ways() {
     assert_eq!(seqs("before=5&limit=3").await, [4, 3, 2]);
     assert_eq!(seqs("after=5").await, [6, 7]);
     assert_eq!(seqs("after=2&before=5").await, [3, 4]);
+    assert_eq!(seqs("after=2&limit=2").await, [3, 4]);
+    assert_eq!(seqs("before=5&after=2&limit=1").await, [3]);
+    assert!(seqs("before=0").await.is_empty());
+    assert!(seqs(&format!("after={}", i64::MAX)).await.is_empty());
+    for (query, field) in [
+        ("before=-1", "before"),
+        ("after=-9223372036854775808", "after"),
+        ("after=9223372036854775808", "after"),
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=-5", "limit"),
+        ("cursor=x", "cursor"),
+        ("before=%ff", "before"),
+    ] {
+        let refused = chat
+            .get(SELLER, &format!("/v1/rooms/{room}/messages?{query}"))
+            .await;
+        let problem = refused.refused(422, "invalid-input");
+        assert_eq!(problem["errors"][0]["field"], field, "{query}");
+    }
 }
 
 #[tokio::test]
@@ -129,28 +167,58 @@ async fn a_closed_room_takes_and_shows_nothing() {
 }
 
 #[tokio::test]
-async fn a_text_over_the_limits_names_field_and_limit() {
+async fn a_text_over_a_limit_names_the_field_both_limits_and_what_came() {
     let chat = Chat::start().await;
     chat.on_sale(10, 100).await;
     let room = chat.room(10).await;
-    let long = chat
-        .send(BUYER, &room, "1", &"가".repeat(MAX_BODY_CHARS + 1))
-        .await;
-    let error = &long.refused(422, "invalid-input")["errors"][0];
-    assert_eq!(error["field"], "body");
-    assert_eq!(error["message"], "must have at most 2000 characters, has 2001");
-    assert_eq!(
-        chat.send(BUYER, &room, "1", &"😀".repeat(MAX_BODY_CHARS))
-            .await
-            .status,
-        201
-    );
-    for (id, body, field) in [
-        ("", "글", "client_message_id"),
-        ("2", " ", "body"),
-        ("2", "a\u{0}b", "body"),
+    for (text, most, found) in [
+        ("가", 2_000, "2001 characters and 6003 bytes"),
+        ("😀", 1_500, "1501 characters and 6004 bytes"),
+    ] {
+        let sent = chat.send(BUYER, &room, text, &text.repeat(most)).await;
+        assert_eq!(sent.status, 201, "{sent:?}");
+        let long = chat.send(BUYER, &room, "long", &text.repeat(most + 1)).await;
+        let error = &long.refused(422, "invalid-input")["errors"][0];
+        assert_eq!(error["field"], "body");
+        assert_eq!(
+            error["message"],
+            format!("must have at most 2000 characters and 6000 bytes of UTF-8, has {found}")
+        );
+    }
+    let id = "나".repeat(65);
+    for (id, body, field, message) in [
+        ("", "글", "client_message_id", "must not be empty"),
+        (
+            &*id,
+            "글",
+            "client_message_id",
+            "must have at most 64 characters and 256 bytes of UTF-8, has 65 characters and 195 bytes",
+        ),
+        ("2", " \n", "body", "must not be empty"),
+        (
+            "2",
+            "a\u{0}b",
+            "body",
+            "must not contain control characters, has U+0000 (NUL) as character 2",
+        ),
+        (
+            "2",
+            "가나\u{9b}31m",
+            "body",
+            "must not contain control characters, has U+009B (CSI) as character 3",
+        ),
+        (
+            "\n",
+            "글",
+            "client_message_id",
+            "must not contain control characters, has U+000A (LF) as character 1",
+        ),
     ] {
         let refused = chat.send(BUYER, &room, id, body).await;
-        assert_eq!(refused.refused(422, "invalid-input")["errors"][0]["field"], field);
+        let error = &refused.refused(422, "invalid-input")["errors"][0];
+        assert_eq!(
+            (&error["field"], &error["message"]),
+            (&field.into(), &message.into())
+        );
     }
 }
