@@ -150,7 +150,10 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::{MemberState, RoomState};
+    use crate::{
+        room::{MemberState, RoomState},
+        trade_post::Look,
+    };
     use mongodb::bson::DateTime;
     use proptest::prelude::*;
 
@@ -162,12 +165,19 @@ mod tests {
             generation: 1,
             seller_id: 1,
             buyer_id: 2,
-            members: [1, 2],
+            members: vec![1, 2],
+            erasing: Vec::new(),
+            blocked_by: Vec::new(),
             state: RoomState::Closed,
             closed_by: None,
             listed_for: vec![1, 2],
             seller: MemberState::default(),
             buyer: MemberState::default(),
+            told: Look {
+                lsn: 1,
+                title: "자전거".into(),
+                status: "on_sale".into(),
+            },
             next_seq: messages + 1,
             last_message: None,
             created_at: now,

@@ -35,6 +35,7 @@ use crate::{
     eraser::Eraser,
     http::{App, rate::Rates, session::Sessions},
     live::{feed, hub::Hub},
+    member_eraser::MemberEraser,
     metrics::{ChatMetrics, Freshness},
     store::Store,
 };
@@ -44,6 +45,7 @@ pub mod config;
 pub mod eraser;
 pub mod http;
 pub mod live;
+mod member_eraser;
 pub mod message;
 pub mod metrics;
 pub mod notification;
@@ -52,6 +54,7 @@ mod readiness;
 pub mod room;
 mod stock;
 pub mod store;
+pub mod trade_post;
 pub mod view;
 
 /// How long open requests may take after the shutdown began.
@@ -144,15 +147,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     tasks.spawn("feed", feed::run(feed_store, Arc::clone(&hub), shutdown.clone()));
     tasks.spawn(
         "stock",
-        stock::watch(store.clone(), chat_metrics.clone(), shutdown.clone()),
+        stock::watch(store, chat_metrics, shutdown.clone()),
     );
-    let eraser = Eraser {
-        store,
-        chunk: config.erase_chunk,
-        closed: Arc::clone(&pipeline.closed),
-        metrics: chat_metrics,
-    };
-    tasks.spawn("eraser", eraser.run(shutdown.clone()));
+    spawn_erasers(&mut tasks, &config, &pipeline, &shutdown);
     tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 
@@ -188,6 +185,22 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
         metrics,
         closed: Arc::default(),
     })
+}
+
+fn spawn_erasers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdown: &CancellationToken) {
+    let eraser = Eraser {
+        store: pipeline.store.clone(),
+        chunk: config.erase_chunk,
+        closed: Arc::clone(&pipeline.closed),
+        metrics: pipeline.metrics.clone(),
+    };
+    tasks.spawn("eraser", eraser.run(shutdown.clone()));
+    let member_eraser = MemberEraser {
+        store: pipeline.store.clone(),
+        chunk: config.erase_chunk,
+        metrics: pipeline.metrics.clone(),
+    };
+    tasks.spawn("member_eraser", member_eraser.run(shutdown.clone()));
 }
 
 async fn watch_schemas(pipeline: Arc<Pipeline>, shutdown: CancellationToken) -> Result<(), SchemaError> {

@@ -41,6 +41,7 @@ pub const RATE_LIMITED: &str = "rate_limited";
 pub const ROOMS_CLOSED: &str = "rooms_closed";
 pub const DELETIONS_UNFINISHED: &str = "deletions_unfinished";
 pub const DELETIONS_OLDEST_AGE: &str = "deletions_oldest_unfinished_age_seconds";
+pub const MEMBER_ERASURES_UNFINISHED: &str = "member_erasures_unfinished";
 pub const MESSAGES_ERASED: &str = "messages_erased";
 pub const STREAMS_OPEN: &str = "streams_open";
 pub const STREAMS_CUT: &str = "streams_cut";
@@ -68,6 +69,7 @@ pub struct ChatMetrics {
     pub deletions_unfinished: Gauge,
     /// Seconds.
     pub deletions_oldest_age: Gauge,
+    pub member_erasures_unfinished: Gauge,
     messages_erased: Counter,
     pub streams_open: Gauge,
     /// Streams ended because their reader was too slow.
@@ -178,9 +180,14 @@ impl ChatMetrics {
                     "Age of the oldest of them since it could be erased",
                     Gauge::default(),
                 ),
+                member_erasures_unfinished: with.metric(
+                    MEMBER_ERASURES_UNFINISHED,
+                    "Members of whom not everything is erased that is to be",
+                    Gauge::default(),
+                ),
                 messages_erased: with.metric(
                     MESSAGES_ERASED,
-                    "Messages erased with their rooms",
+                    "Messages erased with their rooms or their members",
                     Counter::default(),
                 ),
                 streams_open: with.metric(STREAMS_OPEN, "Open event streams", Gauge::default()),

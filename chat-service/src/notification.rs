@@ -37,10 +37,7 @@ pub enum Kind {
     /// The room was closed for good.
     RoomClosed { reason: CloseReason },
     /// The post of an open room has another title or status.
-    TradePostChanged {
-        title: Option<String>,
-        status: Option<String>,
-    },
+    TradePostChanged { title: String, status: String },
     /// A member of the room, perhaps this one elsewhere, has read it up to this message. For streams
     /// only; lists do not show it.
     Read { reader_id: i64, up_to: i64 },
@@ -51,6 +48,8 @@ pub enum Kind {
 #[serde(rename_all = "snake_case")]
 pub enum CloseReason {
     TradePostDeleted,
+    /// A member was erased, and the other one had left or was erased too.
+    MemberErased,
 }
 
 impl Kind {

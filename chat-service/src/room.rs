@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     message::{Content, Message, SentCounts},
     notification::CloseReason,
+    trade_post::Look,
 };
 
 /// A room as it is stored in `rooms`.
@@ -22,15 +23,24 @@ pub struct Room {
     pub generation: i64,
     pub seller_id: i64,
     pub buyer_id: i64,
-    /// Seller and buyer, for the index by member.
-    pub members: [i64; 2],
+    /// Seller and buyer; whoever was erased is taken out for good.
+    pub members: Vec<i64>,
+    /// The members of whom something is left to erase here, though they are taken out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub erasing: Vec<i64>,
+    /// The members who block the other one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_by: Vec<i64>,
     pub state: RoomState,
+    /// The deletion that closed it; none if it was closed because its members have gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_by: Option<DeletionId>,
     /// The members whose list of rooms shows this one. Who leaves is taken out, until the next text.
     pub listed_for: Vec<i64>,
     pub seller: MemberState,
     pub buyer: MemberState,
+    /// The post as the members were told of it last.
+    pub told: Look,
     /// Sequence of the next message.
     pub next_seq: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,13 +84,13 @@ pub struct LastMessage {
 }
 
 /// What tells whose a room is and whether it is closed.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct RoomKey {
     #[serde(rename = "_id")]
     pub id: ObjectId,
     pub trade_post_id: i64,
     pub generation: i64,
-    pub members: [i64; 2],
+    pub members: Vec<i64>,
 }
 
 impl RoomKey {
@@ -115,6 +125,18 @@ impl Room {
         other.sent - own.seen
     }
 
+    /// Why `sender`, who is a member, may send nothing, if that is so.
+    pub fn refusal(&self, sender: i64) -> Option<Refusal> {
+        if !self.members.contains(&self.other(sender)) {
+            return Some(Refusal::OtherErased);
+        }
+        // Where each blocks the other, it is for the sender to begin.
+        self.blocked_by
+            .iter()
+            .max_by_key(|blocker| **blocker == sender)
+            .map(|blocker| Refusal::blocked(*blocker == sender))
+    }
+
     /// Moves the member's marker to `last`. Answers the field of that member's state.
     pub fn mark_read(&mut self, member: i64, last: &Message) -> &'static str {
         let (field, own, seen) = if member == self.seller_id {
@@ -137,7 +159,7 @@ impl Room {
                 &mut self.buyer
             };
             sender.sent += 1;
-            self.listed_for = self.members.to_vec();
+            self.listed_for.clone_from(&self.members);
         }
         let message = Message {
             room_id: self.id,
@@ -166,4 +188,23 @@ impl Room {
 pub struct Closed {
     pub trade_post_id: i64,
     pub reason: CloseReason,
+}
+
+/// Why a member may not open a room with the other one, or send anything there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    BlockedByCaller,
+    BlockedByOther,
+    CallerErased,
+    OtherErased,
+}
+
+impl Refusal {
+    pub fn blocked(by_caller: bool) -> Self {
+        if by_caller {
+            Self::BlockedByCaller
+        } else {
+            Self::BlockedByOther
+        }
+    }
 }

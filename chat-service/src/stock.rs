@@ -1,4 +1,4 @@
-//! Counts what waits in MongoDB, for metrics: deletions that are not done, dead letters.
+//! Counts what waits in MongoDB, for metrics: deletions and erasures that are not done, dead letters.
 
 use std::time::Duration;
 
@@ -44,12 +44,19 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
     let age = oldest.map_or(0, |oldest| {
         (now.timestamp_millis() - oldest.erase_at.timestamp_millis()).max(0) / 1000
     });
+    let members = store
+        .erasures
+        .count_documents(doc! { "due_at": { "$exists": true } })
+        .await?;
     // Of many: counted by the collection's own record, not one by one.
     let dead = store.dead_letters.estimated_document_count().await?;
     metrics
         .deletions_unfinished
         .set(i64::try_from(number).unwrap_or(i64::MAX));
     metrics.deletions_oldest_age.set(age);
+    metrics
+        .member_erasures_unfinished
+        .set(i64::try_from(members).unwrap_or(i64::MAX));
     metrics.dead_letters.set(i64::try_from(dead).unwrap_or(i64::MAX));
     Ok(())
 }

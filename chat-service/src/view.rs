@@ -120,8 +120,9 @@ impl From<Message> for MessageView {
         Self {
             room_id: room_id.to_hex(),
             seq,
+            // It is the sender's, as the body was.
+            client_message_id: client_message_id.filter(|_| matches!(content, Content::Text { .. })),
             content,
-            client_message_id,
             sent_at: time(sent_at),
         }
     }

@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 
 mod again;
 mod bulk;
+mod changes;
 mod consumer;
 mod delete;
+mod erasure;
 mod fixtures;
 mod offsets;
 mod projection;

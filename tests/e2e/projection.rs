@@ -70,7 +70,9 @@ async fn rooms_show_title_and_status_of_their_post_as_they_become() {
         }
         // A sold post keeps its chats: buyer and seller still have to meet.
         buyer.send(&room, "sold", "내일 어디서 만날까요?").await.unwrap();
-        assert_eq!(seller.messages(&room).await.unwrap().len(), 2);
+        let messages = seller.messages(&room).await.unwrap();
+        let kinds: Vec<&str> = messages.iter().map(|message| message.kind.as_str()).collect();
+        assert_eq!(kinds, ["text", "system", "system", "text"]);
     })
     .await;
 }

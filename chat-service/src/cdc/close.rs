@@ -76,6 +76,7 @@ impl Effect<'_> {
                 rooms += self.close(&HashMap::from([(gone.id, deleted)])).await?;
             }
         }
+        self.store.tell_changes(posts).await?;
         Ok(Closed { rooms, fenced_in })
     }
 

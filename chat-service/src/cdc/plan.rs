@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::change_event::{CaptureTimes, Change, ChangeEvent, Event, Position, Post};
+use crate::trade_post::Look;
 
 /// One thing to carry out before the next.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct PostPlan {
     pub last_is_delete: bool,
     /// The newest state that the batch knows of.
     pub state: Option<NewState>,
+    /// What a row that lives looked like before in this batch, oldest first.
+    pub earlier: Vec<Look>,
     /// The newest delete: rooms of generations up to its LSN are closed, whatever came after.
     pub deleted: Option<Deleted>,
     /// Changes of the id, oldest first: rooms of generations up to the LSN go to the new id.
@@ -127,6 +130,7 @@ impl Builder {
                 last: position,
                 last_is_delete: false,
                 state: None,
+                earlier: Vec::new(),
                 deleted: None,
                 moves: Vec::new(),
                 bare_tombstone: None,
@@ -196,7 +200,51 @@ impl PostPlan {
                 *born = born.or(*known);
             }
         }
-        self.state = Some(state);
+        self.remember(state);
+    }
+
+    /// Takes `state` over, and keeps how the row looked before if it looks different now.
+    fn remember(&mut self, state: NewState) {
+        let old = self.state.replace(state);
+        let (Some(old), Some(new)) = (old.and_then(NewState::into_look), &self.state) else {
+            return;
+        };
+        match &new.row {
+            Row::Lives { post, .. } if (&post.title, &post.status) == (&old.title, &old.status) => {}
+            Row::Lives { .. } => self.earlier.push(old),
+            // What came before is of no interest to whoever comes after.
+            Row::Gone | Row::Moved(_) => self.earlier.clear(),
+        }
+    }
+
+    /// How the row looked in the course of the batch, if it lives and the batch tells of more than that
+    /// it was created: then nobody has a room who would have to be told.
+    pub fn looks(&self) -> Option<Vec<Look>> {
+        let NewState { lsn, row } = self.state.as_ref()?;
+        let Row::Lives { post, .. } = row else { return None };
+        if self.is_created && self.earlier.is_empty() {
+            return None;
+        }
+        let mut looks = self.earlier.clone();
+        looks.push(Look {
+            lsn: *lsn,
+            title: post.title.clone(),
+            status: post.status.clone(),
+        });
+        Some(looks)
+    }
+}
+
+impl NewState {
+    fn into_look(self) -> Option<Look> {
+        match self.row {
+            Row::Lives { post, .. } => Some(Look {
+                lsn: self.lsn,
+                title: post.title,
+                status: post.status,
+            }),
+            Row::Gone | Row::Moved(_) => None,
+        }
     }
 }
 
@@ -350,6 +398,56 @@ mod tests {
             })
         );
         assert_eq!((plan.deleted, plan.bare_tombstone), (None, None));
+    }
+
+    fn titled(lsn: i64, title: &str) -> Change {
+        Change::Upsert {
+            lsn,
+            post: post(title),
+            created: false,
+        }
+    }
+
+    fn looks(changes: &[Change]) -> Option<Vec<(i64, String)>> {
+        let looks = single(changes.to_vec()).looks()?;
+        Some(looks.into_iter().map(|look| (look.lsn, look.title)).collect())
+    }
+
+    #[test]
+    fn looks_are_what_was_different_in_between_and_the_newest() {
+        let seen = looks(&[
+            titled(10, "가"),
+            titled(11, "나"),
+            titled(12, "나"),
+            titled(13, "가"),
+        ]);
+        assert_eq!(
+            seen,
+            Some(vec![(10, "가".into()), (12, "나".into()), (13, "가".into())])
+        );
+        let again = [
+            titled(10, "가"),
+            titled(11, "나"),
+            titled(10, "가"),
+            titled(11, "나"),
+        ];
+        assert_eq!(
+            looks(&again),
+            Some(vec![(10, "가".into()), (11, "나".into())]),
+            "read again"
+        );
+    }
+
+    #[test]
+    fn a_row_that_was_only_created_or_is_gone_has_no_looks() {
+        assert_eq!(looks(&[create(10)]), None);
+        assert_eq!(looks(&[create(10), upsert(11)]), None, "it looks as it did");
+        assert_eq!(looks(&[titled(10, "가"), titled(11, "나"), delete(12)]), None);
+        assert_eq!(looks(&[titled(10, "가"), delete(12), create(13)]), None);
+        assert_eq!(
+            looks(&[create(10), titled(11, "나")]),
+            Some(vec![(10, "자전거".into()), (11, "나".into())])
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     live::hub::Full,
     message::InvalidText,
     notification::CloseReason,
-    room::Closed,
+    room::{Closed, Refusal},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,8 @@ pub enum ApiError {
     PostDeleted(i64),
     #[error("trade post {0} is the caller's own")]
     OwnPost(i64),
+    #[error("the two have nothing to say to each other")]
+    Refused(Refusal),
     #[error("field {field} {problem}")]
     Text {
         field: &'static str,
@@ -42,6 +44,8 @@ pub enum ApiError {
     TooOften(TooOften),
     #[error("no stream can be opened")]
     Streams(Full),
+    #[error("nobody asked to erase that member")]
+    NoErasure,
     #[error("no such dead letter")]
     NoDeadLetter,
     #[error("the record is not understood: {0}")]
@@ -66,10 +70,19 @@ impl From<ApiError> for Problem {
                 trade_post_id,
                 reason,
             }) => {
-                let CloseReason::TradePostDeleted = reason;
+                let (reason, detail) = match reason {
+                    CloseReason::TradePostDeleted => (
+                        "trade_post_deleted",
+                        "The trade post was deleted, and its chats with it.",
+                    ),
+                    CloseReason::MemberErased => (
+                        "member_erased",
+                        "Its members have gone, and its messages with them.",
+                    ),
+                };
                 Self::new(StatusCode::GONE, "room-closed", "The room is closed")
-                    .detail("The trade post was deleted, and its chats with it.")
-                    .with("reason", "trade_post_deleted")
+                    .detail(detail)
+                    .with("reason", reason)
                     .with("trade_post_id", trade_post_id)
             }
             ApiError::UnknownPost(id) => Self::not_found("trade post")
@@ -92,6 +105,7 @@ impl From<ApiError> for Problem {
                 "The trade post is your own",
             )
             .detail(format!("Trade post {id} is yours; a room is opened by a buyer.")),
+            ApiError::Refused(refusal) => refused(refusal),
             ApiError::Text { field, problem } => Self::invalid_input().field(field, problem.to_string()),
             ApiError::Field { field, problem } => Self::invalid_input().field(field, problem),
             ApiError::TooOften(TooOften { action, rate, wait }) => Self::new(
@@ -124,6 +138,7 @@ impl From<ApiError> for Problem {
                 .detail("This instance takes no further stream; try again.")
                 .retry_after(CAPTURE),
             },
+            ApiError::NoErasure => Self::not_found("erasure"),
             ApiError::NoDeadLetter => Self::not_found("dead letter"),
             ApiError::NotUnderstood(reason) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -141,6 +156,33 @@ impl From<ApiError> for Problem {
             }
         }
     }
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let (code, title, reason, detail) = match refusal {
+        Refusal::BlockedByCaller => (
+            "blocked",
+            "Blocked",
+            "by_you",
+            "You block this member; take the block back first.",
+        ),
+        Refusal::BlockedByOther => ("blocked", "Blocked", "by_other", "This member blocks you."),
+        Refusal::CallerErased => (
+            "member-erased",
+            "The member was erased",
+            "you",
+            "Everything of you was erased here; nothing new is taken.",
+        ),
+        Refusal::OtherErased => (
+            "member-erased",
+            "The member was erased",
+            "other",
+            "This member is not here any more; a room with them can only be read.",
+        ),
+    };
+    Problem::new(StatusCode::FORBIDDEN, code, title)
+        .detail(detail)
+        .with("reason", reason)
 }
 
 impl IntoResponse for ApiError {
@@ -168,6 +210,8 @@ mod tests {
             (ApiError::UnknownPost(7), 404, "not-found"),
             (ApiError::PostDeleted(7), 410, "trade-post-deleted"),
             (ApiError::OwnPost(7), 409, "own-trade-post"),
+            (ApiError::Refused(Refusal::BlockedByOther), 403, "blocked"),
+            (ApiError::Refused(Refusal::OtherErased), 403, "member-erased"),
             (
                 ApiError::Text {
                     field: "body",
@@ -196,6 +240,7 @@ mod tests {
             (ApiError::Streams(Full::Member(10)), 429, "too-many-streams"),
             (ApiError::Streams(Full::Instance(10)), 429, "instance-full"),
             (ApiError::Streams(Full::Closing), 429, "instance-full"),
+            (ApiError::NoErasure, 404, "not-found"),
             (ApiError::NoDeadLetter, 404, "not-found"),
             (ApiError::NotUnderstood("wrong".into()), 422, "not-understood"),
             (

@@ -73,6 +73,7 @@ pub async fn send(
             app.metrics.fence_hit("send_message");
             Err(ApiError::RoomClosed(closed))
         }
+        Sent::Refused(refusal) => Err(ApiError::Refused(refusal)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::FromRef,
-    routing::{delete, get, put},
+    routing::{delete, get, post, put},
 };
 use service_kit::{
     auth::Authenticator,
@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod admin;
+mod blocks;
 pub mod error;
 mod events;
 mod messages;
@@ -84,6 +85,12 @@ pub fn public(app: Arc<App>, authenticator: Arc<Authenticator>, metrics: &HttpMe
         )
         .route("/v1/trade-posts/{trade_post_id}/rooms", get(rooms::of_post))
         .route("/v1/notifications", get(notifications::list))
+        .route("/v1/rooms/{room_id}/leave", post(rooms::leave))
+        .route("/v1/blocks", get(blocks::list))
+        .route(
+            "/v1/blocks/{member_id}",
+            put(blocks::block).delete(blocks::unblock),
+        )
         .route("/v1/notifications/read", put(notifications::read_up_to))
         .route("/v1/notifications/{seq}", delete(notifications::delete))
         .route("/v1/notifications/{seq}/read", put(notifications::read))

@@ -106,6 +106,17 @@ pub fn limit(asked: Option<i64>) -> Result<i64, ApiError> {
     }
 }
 
+/// The id of a member.
+pub fn member_id(id: i64) -> Result<i64, ApiError> {
+    if id > 0 {
+        return Ok(id);
+    }
+    Err(ApiError::Field {
+        field: "member_id",
+        problem: format!("must be positive, is {id}"),
+    })
+}
+
 /// A page of a sequence.
 pub fn window(before: Option<i64>, after: Option<i64>) -> Result<Window, ApiError> {
     for (field, asked) in [("before", before), ("after", after)] {

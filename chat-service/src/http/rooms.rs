@@ -64,6 +64,7 @@ pub async fn open(
             return Err(ApiError::PostDeleted(trade_post_id));
         }
         Opened::OwnPost => return Err(ApiError::OwnPost(trade_post_id)),
+        Opened::Refused(refusal) => return Err(ApiError::Refused(refusal)),
     };
     let location = format!("/v1/rooms/{}", room.id.to_hex());
     Ok((
@@ -125,6 +126,21 @@ impl Rooms {
             previous_cursor: page.previous_cursor,
             last_event_id,
         }
+    }
+}
+
+pub async fn leave(
+    State(app): State<Arc<App>>,
+    caller: Member,
+    Path(room_id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let room_id = page::room_id(&room_id)?;
+    if app.store.leave(room_id, caller.id).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    match app.store.closed(room_id, caller.id).await? {
+        Some(closed) => Err(ApiError::RoomClosed(closed)),
+        None => Err(ApiError::NoRoom),
     }
 }
 

@@ -110,7 +110,7 @@ impl Store {
         }
         let _turn = self
             .turns
-            .take(chunk.iter().flat_map(|(room, _)| room.members))
+            .take(chunk.iter().flat_map(|(room, _)| room.members.iter().copied()))
             .await;
         let mut transaction = self.transaction().await?;
         loop {
@@ -142,8 +142,8 @@ impl Store {
             else {
                 continue;
             };
-            drafts.extend(room.members.map(|member_id| Draft {
-                member_id,
+            drafts.extend(room.members.iter().map(|member_id| Draft {
+                member_id: *member_id,
                 kind: Kind::RoomClosed {
                     reason: CloseReason::TradePostDeleted,
                 },

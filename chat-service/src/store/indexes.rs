@@ -23,6 +23,9 @@ impl Store {
                 // A room is closed when its post's generation ends, so this makes open rooms unique.
                 unique(doc! { "trade_post_id": 1, "buyer_id": 1, "generation": 1 }),
                 plain(doc! { "trade_post_id": 1, "state": 1, "last_activity_at": -1, "_id": -1 }),
+                // For what concerns a member's rooms whether they are listed or not.
+                plain(doc! { "members": 1, "buyer_id": 1 }),
+                sparse(doc! { "erasing": 1 }),
                 plain(doc! { "listed_for": 1, "state": 1, "last_activity_at": -1, "_id": -1 }),
             ])
             .await?;
@@ -51,6 +54,14 @@ impl Store {
                 plain(doc! { "lease.owner": 1 }),
             ])
             .await?;
+        self.blocks
+            .create_indexes([
+                unique(doc! { "blocker_id": 1, "member_id": 1 }),
+                plain(doc! { "blocker_id": 1, "_id": -1 }),
+            ])
+            .await?;
+        // Erasures that are done are not due.
+        self.erasures.create_index(sparse(doc! { "due_at": 1 })).await?;
         self.dead_letters
             .create_index(unique(
                 IDENTITY
@@ -65,6 +76,12 @@ impl Store {
 
 fn plain(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).build()
+}
+
+/// Of the documents that have one of the fields.
+fn sparse(keys: Document) -> IndexModel {
+    let options = IndexOptions::builder().sparse(true).build();
+    IndexModel::builder().keys(keys).options(options).build()
 }
 
 fn unique(keys: Document) -> IndexModel {

@@ -18,7 +18,7 @@ use super::{Conflict, Store, Window, is_duplicate_key};
 use crate::{
     message::{Content, Message},
     notification::{CloseReason, Kind},
-    room::{Closed, Room, RoomKey},
+    room::{Closed, Refusal, Room, RoomKey},
     store::notifications::Draft,
 };
 
@@ -31,6 +31,7 @@ pub enum Sent {
     /// The room is not there for the sender.
     NoRoom,
     Closed(Closed),
+    Refused(Refusal),
 }
 
 /// What a sender gives.
@@ -115,7 +116,10 @@ impl Store {
             .find(doc! { "_id": { "$in": ids } })
             .projection(RoomKey::fields());
         let rooms: Vec<RoomKey> = rooms.await?.try_collect().await?;
-        let _turn = self.turns.take(rooms.iter().flat_map(|room| room.members)).await;
+        let _turn = self
+            .turns
+            .take(rooms.into_iter().flat_map(|room| room.members))
+            .await;
         let mut transaction = self.transaction().await?;
         let mut answers = loop {
             transaction.begin().await?;
@@ -170,14 +174,17 @@ impl Store {
                     trade_post_id: room.trade_post_id,
                     reason: CloseReason::TradePostDeleted,
                 }),
-                Some(room) => Sent::New(room.take_in(
-                    Content::Text {
-                        sender_id: message.sender_id,
-                        body: message.body.clone(),
-                    },
-                    Some(message.client_message_id.clone()),
-                    now,
-                )),
+                Some(room) => match room.refusal(message.sender_id) {
+                    Some(refusal) => Sent::Refused(refusal),
+                    None => Sent::New(room.take_in(
+                        Content::Text {
+                            sender_id: message.sender_id,
+                            body: message.body.clone(),
+                        },
+                        Some(message.client_message_id.clone()),
+                        now,
+                    )),
+                },
                 None => Sent::NoRoom,
             })
             .collect();
@@ -269,6 +276,6 @@ impl Store {
 fn new(answers: &[Sent]) -> impl Iterator<Item = &Message> {
     answers.iter().filter_map(|answer| match answer {
         Sent::New(message) => Some(message),
-        Sent::Repeated(_) | Sent::NoRoom | Sent::Closed(_) => None,
+        Sent::Repeated(_) | Sent::NoRoom | Sent::Closed(_) | Sent::Refused(_) => None,
     })
 }

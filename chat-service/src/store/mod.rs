@@ -22,12 +22,19 @@ use crate::{
     message::Message,
     notification::Notification,
     room::Room,
-    store::{dead_letters::DeadLetter, deletions::Deletion, posts::TradePost, turns::Turns},
+    store::{
+        blocks::Block, dead_letters::DeadLetter, deletions::Deletion, erasures::Erasure, posts::TradePost,
+        turns::Turns,
+    },
 };
 
+pub mod blocks;
+mod changes;
 pub mod dead_letters;
 pub mod deletions;
+pub mod erasures;
 mod indexes;
+mod leaving;
 pub mod messages;
 mod moves;
 pub mod notifications;
@@ -51,6 +58,9 @@ pub struct Store {
     pub deletions: Collection<Deletion>,
     /// The LSN of the newest truncate of the captured table.
     pub truncates: Collection<Document>,
+    pub blocks: Collection<Block>,
+    /// Members who are erased.
+    pub erasures: Collection<Erasure>,
     pub dead_letters: Collection<DeadLetter>,
     pub writer_schemas: Collection<Document>,
     turns: Turns,
@@ -80,6 +90,8 @@ impl Store {
             notifications: db.collection("notifications"),
             deletions: db.collection("deletions"),
             truncates: db.collection("truncates"),
+            blocks: db.collection("blocks"),
+            erasures: db.collection("erasures"),
             dead_letters: db.collection("dead_letters"),
             writer_schemas: db.collection("writer_schemas"),
             turns: Turns::new(),

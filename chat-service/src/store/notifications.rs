@@ -91,6 +91,18 @@ impl Store {
             .map(drop)
     }
 
+    /// Writes the member's inbox without telling anything, so that a transaction conflicts with others that
+    /// write it.
+    pub(super) fn touch_inbox(&self, member: i64) -> WriteModel {
+        UpdateOneModel::builder()
+            .namespace(self.inboxes.namespace())
+            .filter(doc! { "_id": member })
+            .update(doc! { "$inc": { "holds": 1_i64 }, "$setOnInsert": { "next_seq": 1_i64 } })
+            .upsert(true)
+            .build()
+            .into()
+    }
+
     /// The last sequence that `member` was given; 0 before the first.
     pub async fn last_seq(&self, member: i64) -> Result<i64> {
         match self.inboxes.find_one(doc! { "_id": member }).await? {

@@ -15,6 +15,7 @@ use mongodb::{
 use serde::{Deserialize, Serialize};
 
 use super::Store;
+use crate::trade_post::Look;
 
 /// A trade post's projection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,17 @@ pub struct TradePost {
     /// The id that the row has since, where it was not deleted but given another one.
     #[serde(default)]
     pub moved_to: Option<i64>,
+}
+
+impl TradePost {
+    /// What it looks like now.
+    pub fn look(&self) -> Look {
+        Look {
+            lsn: self.lsn,
+            title: self.title.clone().unwrap_or_default(),
+            status: self.status.clone().unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

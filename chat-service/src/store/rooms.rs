@@ -1,13 +1,15 @@
 //! `rooms`: opening, reading and closing them.
 //!
 //! Invariant: opening a room writes the post's projection in the same transaction, so a room is
-//! either committed before the post's fence, and then found by the close, or not opened at all.
+//! either committed before the post's fence, and then found by the close, or not opened at all. It writes
+//! the inboxes of both members too, with the same consequence for blocks and erasures of members.
 
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::{DateTime, Document, doc, oid::ObjectId},
-    error::Result,
+    bson::{DateTime, Document, doc, oid::ObjectId, serialize_to_document},
+    error::{Error, Result},
+    options::InsertOneModel,
 };
 use serde::Deserialize;
 
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::{
     notification::{CloseReason, Kind},
-    room::{Closed, MemberState, Room, RoomState},
+    room::{Closed, MemberState, Refusal, Room, RoomState},
     store::notifications::Draft,
 };
 
@@ -31,6 +33,7 @@ pub enum Opened {
     PostDeleted,
     /// The caller is the post's seller.
     OwnPost,
+    Refused(Refusal),
 }
 
 /// A room's place in lists: last activity, then id.
@@ -49,7 +52,7 @@ impl Store {
     pub async fn open_room(&self, trade_post_id: i64, buyer_id: i64, now: DateTime) -> Result<Opened> {
         // What the transaction finds counts; this only tells whose turn to wait for.
         let seller_id = self.post(trade_post_id).await?.and_then(|post| post.seller_id);
-        let _turn = self.turns.take(seller_id).await;
+        let _turn = self.turns.take(seller_id.into_iter().chain([buyer_id])).await;
         let mut transaction = self.transaction().await?;
         let outcome = loop {
             transaction.begin().await?;
@@ -88,8 +91,17 @@ impl Store {
         if seller_id == buyer_id {
             return Ok(Opened::OwnPost);
         }
+        if let Some(refusal) = self.refusal_between(buyer_id, seller_id, session).await? {
+            return Ok(Opened::Refused(refusal));
+        }
         let open = doc! { "trade_post_id": trade_post_id, "buyer_id": buyer_id, "state": "open" };
-        if let Some(room) = self.rooms.find_one(open).session(&mut *session).await? {
+        if let Some(mut room) = self.rooms.find_one(open).session(&mut *session).await? {
+            if !room.listed_for.contains(&buyer_id) {
+                room.listed_for.push(buyer_id);
+                let listed = doc! { "$addToSet": { "listed_for": buyer_id } };
+                let this = doc! { "_id": room.id };
+                self.rooms.update_one(this, listed).session(session).await?;
+            }
             return Ok(Opened::Existing(room));
         }
         let room = Room {
@@ -98,18 +110,27 @@ impl Store {
             generation: post.generation,
             seller_id,
             buyer_id,
-            members: [seller_id, buyer_id],
+            members: vec![seller_id, buyer_id],
+            erasing: Vec::new(),
+            blocked_by: Vec::new(),
             state: RoomState::Open,
             closed_by: None,
             listed_for: vec![seller_id, buyer_id],
             seller: MemberState::default(),
             buyer: MemberState::default(),
+            told: post.look(),
             next_seq: 1,
             last_message: None,
             created_at: now,
             last_activity_at: now,
         };
-        self.rooms.insert_one(&room).session(&mut *session).await?;
+        let insert = InsertOneModel::builder()
+            .namespace(self.rooms.namespace())
+            .document(serialize_to_document(&room).map_err(Error::custom)?)
+            .build();
+        // The seller's is written by the notification.
+        let models = [insert.into(), self.touch_inbox(buyer_id)];
+        self.client.bulk_write(models).session(&mut *session).await?;
         let draft = Draft {
             member_id: seller_id,
             kind: Kind::RoomCreated,
@@ -218,7 +239,10 @@ impl Room {
     pub fn closed(&self) -> Option<Closed> {
         (self.state == RoomState::Closed).then_some(Closed {
             trade_post_id: self.trade_post_id,
-            reason: CloseReason::TradePostDeleted,
+            reason: match self.closed_by {
+                Some(_) => CloseReason::TradePostDeleted,
+                None => CloseReason::MemberErased,
+            },
         })
     }
 }

@@ -4,11 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod blocks;
+mod changes;
 mod chat;
 mod dead_letters;
 mod deletion;
+mod erasure;
 mod events;
 mod instances;
+mod leaving;
 mod limits;
 mod messages;
 mod notifications;

@@ -74,6 +74,9 @@ pub struct Notification {
     pub room_id: String,
     pub trade_post_id: i64,
     pub reason: Option<String>,
+    /// Of `trade_post_changed`.
+    pub title: Option<String>,
+    pub status: Option<String>,
     pub message: Option<Message>,
     pub created_at: DateTime<Utc>,
     pub read_at: Option<DateTime<Utc>>,

@@ -1,0 +1,181 @@
+//! Tells the members of a post's open rooms that its title or status changed.
+//!
+//! Invariant: a room remembers the look that its members were told last, and is given the next one in the
+//! transaction that tells them. The transaction writes the post's projection too, so it tells of the newest
+//! look that is known, or conflicts with whoever makes a newer one known.
+
+use std::collections::{BTreeSet, HashMap};
+
+use futures_util::TryStreamExt;
+use mongodb::{
+    ClientSession,
+    bson::{DateTime, doc, oid::ObjectId, serialize_to_bson, serialize_to_document},
+    error::{Error, Result},
+    options::{InsertOneModel, UpdateManyModel, UpdateOneModel, WriteModel},
+};
+use serde::Deserialize;
+
+use super::{Store, notifications::Draft, now, posts::TradePost};
+use crate::{
+    cdc::plan::PostPlan,
+    message::Content,
+    notification::Kind,
+    room::Room,
+    trade_post::{Change, Look},
+};
+
+/// Most changes that one transaction tells rooms of. More are told by several.
+const CHANGES_PER_TRANSACTION: usize = 500;
+
+/// The looks of posts in the course of a batch.
+type Looks = HashMap<i64, Vec<Look>>;
+
+/// What tells whether a room's members have to be told.
+#[derive(Debug, Deserialize)]
+struct ToldRoom {
+    #[serde(rename = "_id")]
+    id: ObjectId,
+    trade_post_id: i64,
+    members: Vec<i64>,
+    told: Look,
+}
+
+impl Store {
+    /// Tells the members of open rooms how the posts of a batch have changed, which is in the projection
+    /// already. It costs one command where no room is told.
+    pub async fn tell_changes(&self, posts: &[PostPlan]) -> Result<()> {
+        let looks: Looks = posts
+            .iter()
+            .filter_map(|post| Some((post.trade_post_id, post.looks()?)))
+            .collect();
+        if looks.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<i64> = looks.keys().copied().collect();
+        let mut rooms = self
+            .rooms
+            .clone_with_type::<ToldRoom>()
+            .find(doc! { "trade_post_id": { "$in": ids }, "state": "open" })
+            .projection(doc! { "trade_post_id": 1, "members": 1, "told": 1 })
+            .await?;
+        let mut chunk = Vec::new();
+        let mut weight = 0;
+        while let Some(room) = rooms.try_next().await? {
+            let changes = looks
+                .get(&room.trade_post_id)
+                .map_or(0, |looks| room.told.changes(looks).len());
+            if changes == 0 {
+                continue;
+            }
+            if weight + changes > CHANGES_PER_TRANSACTION {
+                self.tell_chunk(&std::mem::take(&mut chunk), &looks).await?;
+                weight = 0;
+            }
+            weight += changes;
+            chunk.push(room);
+        }
+        self.tell_chunk(&chunk, &looks).await
+    }
+
+    async fn tell_chunk(&self, chunk: &[ToldRoom], looks: &Looks) -> Result<()> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<ObjectId> = chunk.iter().map(|room| room.id).collect();
+        let _turn = self
+            .turns
+            .take(chunk.iter().flat_map(|room| room.members.iter().copied()))
+            .await;
+        let mut transaction = self.transaction().await?;
+        loop {
+            transaction.begin().await?;
+            let told = self.tell_in(&mut transaction.session, &ids, looks, now()).await;
+            if transaction.end(told).await?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn tell_in(
+        &self,
+        session: &mut ClientSession,
+        ids: &[ObjectId],
+        looks: &Looks,
+        now: DateTime,
+    ) -> Result<()> {
+        let rooms: Vec<Room> = self
+            .rooms
+            .find(doc! { "_id": { "$in": ids }, "state": "open" })
+            .session(&mut *session)
+            .await?
+            .stream(&mut *session)
+            .try_collect()
+            .await?;
+        let post_ids: BTreeSet<i64> = rooms.iter().map(|room| room.trade_post_id).collect();
+        let post_ids: Vec<i64> = post_ids.into_iter().collect();
+        let posts: HashMap<i64, TradePost> = self
+            .posts
+            .find(doc! { "_id": { "$in": &post_ids }, "state": "live" })
+            .session(&mut *session)
+            .await?
+            .stream(&mut *session)
+            .map_ok(|post| (post.id, post))
+            .try_collect()
+            .await?;
+        let mut models: Vec<WriteModel> = Vec::new();
+        let mut drafts = Vec::new();
+        for mut room in rooms {
+            // The rooms of a post that is fenced are closed.
+            let Some(newest) = posts.get(&room.trade_post_id).map(TradePost::look) else {
+                continue;
+            };
+            let looks = match looks.get(&room.trade_post_id) {
+                Some(looks) if looks.last().is_some_and(|last| last.lsn == newest.lsn) => looks,
+                // Of a batch that was read again or late, only what is still true is told.
+                _ => &vec![newest],
+            };
+            let told = room.told.clone();
+            for Change { look, event } in told.changes(looks) {
+                if let Some(event) = event {
+                    let message = room.take_in(Content::System { event }, None, now);
+                    let insert = InsertOneModel::builder()
+                        .namespace(self.messages.namespace())
+                        .document(serialize_to_document(&message).map_err(Error::custom)?)
+                        .build();
+                    models.push(insert.into());
+                }
+                drafts.extend(room.members.iter().map(|member_id| Draft {
+                    member_id: *member_id,
+                    kind: Kind::TradePostChanged {
+                        title: look.title.clone(),
+                        status: look.status.clone(),
+                    },
+                    room_id: room.id,
+                    trade_post_id: room.trade_post_id,
+                }));
+                room.told = look.clone();
+            }
+            if room.told != told {
+                let mut update = room.taken_in()?;
+                update.insert("told", serialize_to_bson(&room.told).map_err(Error::custom)?);
+                let update = UpdateOneModel::builder()
+                    .namespace(self.rooms.namespace())
+                    .filter(doc! { "_id": room.id })
+                    .update(doc! { "$set": update })
+                    .build();
+                models.push(update.into());
+            }
+        }
+        if models.is_empty() {
+            return Ok(());
+        }
+        let held = UpdateManyModel::builder()
+            .namespace(self.posts.namespace())
+            .filter(doc! { "_id": { "$in": post_ids } })
+            .update(doc! { "$inc": { "holds": 1_i64 } })
+            .build();
+        models.push(held.into());
+        self.client.bulk_write(models).session(&mut *session).await?;
+        self.notify(drafts, now, session).await
+    }
+}
