@@ -173,6 +173,10 @@ pub struct StreamConfig {
     #[arg(long, env = "STREAM_HEARTBEAT", default_value = "15s", value_parser = duration)]
     pub stream_heartbeat: Duration,
 
+    /// Time between two looks into MongoDB for events that the change stream did not bring.
+    #[arg(long, env = "STREAM_SWEEP", default_value = "3s", value_parser = duration)]
+    pub stream_sweep: Duration,
+
     /// Most open streams of one member on this instance.
     #[arg(long, env = "STREAMS_PER_MEMBER", default_value_t = 10)]
     pub streams_per_member: usize,

@@ -34,9 +34,9 @@ use crate::{
     config::Config,
     eraser::Eraser,
     http::{App, rate::Rates, session::Sessions},
-    live::{feed, hub::Hub},
+    live::{feed, hub::Hub, replay::Replay, sweep},
     member_eraser::MemberEraser,
-    metrics::{ChatMetrics, Freshness},
+    metrics::{ChatMetrics, Freshness, MongoClient},
     store::Store,
 };
 
@@ -78,16 +78,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let health = Health::new();
     let jwks = health.dependency("jwks");
     let (authenticator, keys) = Authenticator::load(&config.auth, &metrics, jwks).await?;
-    let uri = config.mongodb_uri.expose_secret();
-    let store = Store::new(uri, &config.mongodb_database)
-        .await
-        .context("MONGODB_URI cannot be used")?;
-    // The change stream keeps a connection busy; requests are not to wait for it.
-    let feed_store = Store::new(uri, &config.mongodb_database).await?;
-    let stores = [store.clone(), feed_store.clone()];
-
     let http_metrics = HttpMetrics::new(&metrics);
     let chat_metrics = ChatMetrics::new(&metrics);
+    let stores = connect(&config, &chat_metrics).await?;
+    let [store, live_store] = stores.clone();
+
     let (mongodb, kafka, registry) = (
         health.dependency("mongodb"),
         health.dependency("kafka"),
@@ -103,6 +98,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         store: store.clone(),
         outbox,
         hub: Arc::clone(&hub),
+        replay: Replay::new(live_store.clone()),
         streams: config.streams.clone(),
         rates: Rates::new(&config.rates),
         sessions: Sessions::new(&config),
@@ -144,7 +140,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
             shutdown.clone(),
         ),
     );
-    tasks.spawn("feed", feed::run(feed_store, Arc::clone(&hub), shutdown.clone()));
+    tasks.spawn(
+        "sweep",
+        sweep::run(live_store.clone(), Arc::clone(&hub), shutdown.clone()),
+    );
+    tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
     tasks.spawn(
         "stock",
         stock::watch(store, chat_metrics, shutdown.clone()),
@@ -173,6 +173,19 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     admin_server.await??;
     join_all(stores.iter().map(Store::disconnect)).await;
     Ok(ended?)
+}
+
+/// One client for requests and captured changes, and one for live delivery: however many streams come
+/// back at once, requests do not wait for their connections.
+async fn connect(config: &Config, metrics: &ChatMetrics) -> anyhow::Result<[Store; 2]> {
+    let uri = config.mongodb_uri.expose_secret();
+    let store = |client| Store::counted(uri, &config.mongodb_database, metrics.checked_out(client));
+    Ok([
+        store(MongoClient::Requests)
+            .await
+            .context("MONGODB_URI cannot be used")?,
+        store(MongoClient::Live).await?,
+    ])
 }
 
 fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Result<Pipeline> {

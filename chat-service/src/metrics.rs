@@ -1,9 +1,6 @@
 //! The metrics of this service besides HTTP's. Names are constants here and nowhere else.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use mongodb::bson::DateTime;
 use prometheus_client::{
@@ -44,7 +41,10 @@ pub const DELETIONS_OLDEST_AGE: &str = "deletions_oldest_unfinished_age_seconds"
 pub const MEMBER_ERASURES_UNFINISHED: &str = "member_erasures_unfinished";
 pub const MESSAGES_ERASED: &str = "messages_erased";
 pub const STREAMS_OPEN: &str = "streams_open";
-pub const STREAMS_CUT: &str = "streams_cut";
+pub const STREAMS_ENDED: &str = "streams_ended";
+pub const STREAMS_OVERRUN: &str = "streams_overrun";
+pub const STREAMS_REMINDED: &str = "streams_reminded";
+pub const MONGODB_CHECKED_OUT: &str = "mongodb_connections_checked_out";
 
 const SECONDS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
@@ -72,8 +72,36 @@ pub struct ChatMetrics {
     pub member_erasures_unfinished: Gauge,
     messages_erased: Counter,
     pub streams_open: Gauge,
-    /// Streams ended because their reader was too slow.
-    pub streams_cut: Counter<u64, AtomicU64>,
+    streams_ended: Family<Cause, Counter>,
+    /// Times that a reader was slower than its events.
+    pub streams_overrun: Counter,
+    streams_reminded: Counter,
+    checked_out: Family<Client, Gauge>,
+}
+
+/// Why an event stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// It was open for long enough.
+    Age,
+    /// The reader's token expired.
+    Token,
+    Shutdown,
+    /// MongoDB could not be read.
+    Failed,
+    /// The reader went away.
+    Gone,
+    /// It went away, or was cut, with events waiting for it.
+    Slow,
+}
+
+/// A MongoDB client of this instance, with a pool of its own.
+#[derive(Clone, Copy, Debug)]
+pub enum MongoClient {
+    /// For requests and captured changes.
+    Requests,
+    /// For the change stream and for streams that read on.
+    Live,
 }
 
 /// What a batch goes through.
@@ -106,6 +134,11 @@ struct Partition {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cause {
     cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Client {
+    client: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -191,10 +224,20 @@ impl ChatMetrics {
                     Counter::default(),
                 ),
                 streams_open: with.metric(STREAMS_OPEN, "Open event streams", Gauge::default()),
-                streams_cut: with.metric(
-                    STREAMS_CUT,
-                    "Event streams ended because their reader was too slow",
+                streams_ended: with.family(STREAMS_ENDED, "Event streams that ended, by cause"),
+                streams_overrun: with.metric(
+                    STREAMS_OVERRUN,
+                    "Times that a reader was slower than its events and was sent on from MongoDB",
                     Counter::default(),
+                ),
+                streams_reminded: with.metric(
+                    STREAMS_REMINDED,
+                    "Event streams that had events which the change stream did not bring",
+                    Counter::default(),
+                ),
+                checked_out: with.family(
+                    MONGODB_CHECKED_OUT,
+                    "MongoDB connections in use, by the client that they belong to",
                 ),
             }
         })
@@ -271,6 +314,31 @@ impl ChatMetrics {
 
     pub fn rooms_closed(&self, rooms: usize) {
         self.rooms_closed.inc_by(rooms as u64);
+    }
+
+    pub fn stream_ended(&self, end: StreamEnd) {
+        let cause = match end {
+            StreamEnd::Age => "age",
+            StreamEnd::Token => "token",
+            StreamEnd::Shutdown => "shutdown",
+            StreamEnd::Failed => "mongodb",
+            StreamEnd::Gone => "gone",
+            StreamEnd::Slow => "slow",
+        };
+        self.streams_ended.get_or_create(&Cause { cause }).inc();
+    }
+
+    pub fn streams_reminded(&self, streams: usize) {
+        self.streams_reminded.inc_by(streams as u64);
+    }
+
+    /// How many connections of `client` are in use.
+    pub fn checked_out(&self, client: MongoClient) -> Gauge {
+        let client = match client {
+            MongoClient::Requests => "requests",
+            MongoClient::Live => "live",
+        };
+        self.checked_out.get_or_create_owned(&Client { client })
     }
 
     pub fn messages_erased(&self, messages: u64) {

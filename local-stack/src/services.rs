@@ -50,6 +50,22 @@ pub async fn programs(progress: &Progress) -> Result<&'static Programs> {
 }
 
 fn build(progress: &Progress) -> Result<Programs> {
+    let messages = cargo_build(&["trade-service", "chat-service", "connectors"], progress)?;
+    Ok(Programs {
+        trade_service: built_program(&messages, "trade-service")?,
+        chat_service: built_program(&messages, "chat-service")?,
+        connectors: built_program(&messages, "connectors")?,
+    })
+}
+
+/// Builds one program, in the profile that this program has.
+pub async fn program(name: &'static str, progress: &Progress) -> Result<PathBuf> {
+    let progress = progress.clone();
+    tokio::task::spawn_blocking(move || built_program(&cargo_build(&[name], &progress)?, name)).await?
+}
+
+/// Builds programs and answers cargo's messages.
+fn cargo_build(names: &[&str], progress: &Progress) -> Result<String> {
     let program = Environment::read()?
         .cargo()
         .context("cargo is not on PATH: install it from https://rustup.rs")?;
@@ -65,14 +81,7 @@ fn build(progress: &Progress) -> Result<Programs> {
             "--profile",
             profile,
         ])
-        .args([
-            "--bin",
-            "trade-service",
-            "--bin",
-            "chat-service",
-            "--bin",
-            "connectors",
-        ])
+        .args(names.iter().flat_map(|name| ["--bin", *name]))
         .args(["--target-dir".into(), target.as_os_str().to_owned()]);
     launch.run(|| {
         if let Some((position, total)) = cargo::built(&log) {
@@ -82,14 +91,7 @@ fn build(progress: &Progress) -> Result<Programs> {
     step.done();
     let messages = std::fs::read_to_string(&log)?;
     std::fs::remove_file(&log)?;
-    let find = |name: &str| {
-        built_program(&messages, name).with_context(|| format!("cargo has built no program {name}"))
-    };
-    Ok(Programs {
-        trade_service: find("trade-service")?,
-        chat_service: find("chat-service")?,
-        connectors: find("connectors")?,
-    })
+    Ok(messages)
 }
 
 /// `…/target/debug/deps/stack-47f8` → (`…/target`, `dev`).
@@ -107,7 +109,7 @@ fn target_and_profile(program: &Path) -> Option<(&Path, &str)> {
     Some((folder.parent()?, profile))
 }
 
-fn built_program(log: &str, name: &str) -> Option<PathBuf> {
+fn built_program(log: &str, name: &str) -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Message {
         target: Target,
@@ -122,6 +124,7 @@ fn built_program(log: &str, name: &str) -> Option<PathBuf> {
         .filter_map(|line| serde_json::from_str::<Message>(&line[line.find('{')?..]).ok())
         .filter(|message| message.target.name == name)
         .find_map(|message| message.executable)
+        .with_context(|| format!("cargo has built no program {name}"))
 }
 
 /// One process of a service: its environment on top of our own.
@@ -266,10 +269,8 @@ mod tests {
             "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"trade-service\"},\"executable\":\"/t/trade-service\"}\n",
             "{\"reason\":\"build-finished\",\"success\":true}\n",
         );
-        assert_eq!(
-            built_program(log, "trade-service"),
-            Some("/t/trade-service".into())
-        );
-        assert_eq!(built_program(log, "chat-service"), None);
+        let found = built_program(log, "trade-service").unwrap();
+        assert_eq!(found, Path::new("/t/trade-service"));
+        built_program(log, "chat-service").unwrap_err();
     }
 }

@@ -40,6 +40,8 @@ pub enum ApiError {
     Field { field: &'static str, problem: String },
     #[error("no such notification")]
     NoNotification,
+    #[error("the caller takes no event stream")]
+    NotAcceptable,
     #[error("the caller did it too often")]
     TooOften(TooOften),
     #[error("no stream can be opened")]
@@ -108,6 +110,12 @@ impl From<ApiError> for Problem {
             ApiError::Refused(refusal) => refused(refusal),
             ApiError::Text { field, problem } => Self::invalid_input().field(field, problem.to_string()),
             ApiError::Field { field, problem } => Self::invalid_input().field(field, problem),
+            ApiError::NotAcceptable => Self::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "not-acceptable",
+                "Only an event stream is given here",
+            )
+            .detail("Send `Accept: text/event-stream`."),
             ApiError::TooOften(TooOften { action, rate, wait }) => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate-limited",
@@ -228,6 +236,7 @@ mod tests {
                 422,
                 "invalid-input",
             ),
+            (ApiError::NotAcceptable, 406, "not-acceptable"),
             (
                 ApiError::TooOften(TooOften {
                     action: Action::SendMessage,

@@ -1,4 +1,7 @@
-//! The event stream.
+//! The event stream: what a reader may ask, before it begins.
+//!
+//! Invariant: whatever is refused is refused here, as a problem with a status. Once a stream has begun it
+//! is a 200 and can only end, and its reader comes back.
 
 use std::sync::Arc;
 
@@ -8,7 +11,7 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
 };
 use serde::Deserialize;
 use service_kit::extract::Query;
@@ -39,6 +42,9 @@ pub async fn stream(
     headers: HeaderMap,
     Query(Resume { last_event_id }): Query<Resume>,
 ) -> Result<Response, ApiError> {
+    if !accepts_stream(&headers) {
+        return Err(ApiError::NotAcceptable);
+    }
     let seen = last_seen(headers.get(LAST_EVENT_ID), last_event_id.as_deref())?;
     if method == Method::HEAD {
         return Ok(HEADERS.into_response());
@@ -50,14 +56,32 @@ pub async fn stream(
     Ok((HEADERS, body).into_response())
 }
 
+/// Whether the reader takes an event stream. Of several ranges that match, the most specific decides.
+fn accepts_stream(headers: &HeaderMap) -> bool {
+    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = ranges.flat_map(|value| value.split(',')).peekable();
+    if ranges.peek().is_none() {
+        return true;
+    }
+    let matching = ranges.filter_map(|range| {
+        let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let specificity = match parts.next()?.as_str() {
+            "text/event-stream" => 2,
+            "text/*" => 1,
+            "*/*" => 0,
+            _ => return None,
+        };
+        let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+        Some((specificity, quality.is_none_or(|quality| quality > 0.0)))
+    });
+    matching.max().is_some_and(|(_, wanted)| wanted)
+}
+
 /// The last event that the reader has seen. The header wins: a browser sets it on coming back,
 /// while the address stays as it was.
 fn last_seen(header: Option<&HeaderValue>, query: Option<&str>) -> Result<Option<i64>, ApiError> {
-    let text = match header {
-        Some(header) => Some(header.to_str().unwrap_or("?")),
-        None => query,
-    };
-    let Some(text) = text.filter(|text| !text.is_empty()) else {
+    let header = header.map(|header| header.to_str().unwrap_or("?"));
+    let Some(text) = [header, query].into_iter().flatten().find(|text| !text.is_empty()) else {
         return Ok(None);
     };
     text.parse()
@@ -68,4 +92,53 @@ fn last_seen(header: Option<&HeaderValue>, query: Option<&str>) -> Result<Option
             field: "last_event_id",
             problem: "must be the id of an event: a whole number from 0".into(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_stream_is_given_to_who_takes_one() {
+        let accepts = |values: &[&'static str]| {
+            let header = |value: &&'static str| (ACCEPT, HeaderValue::from_static(value));
+            accepts_stream(&values.iter().map(header).collect())
+        };
+        for values in [
+            &[] as &[_],
+            &["text/event-stream"],
+            &["*/*"],
+            &["text/*;q=0.5"],
+            &["application/json, Text/Event-Stream"],
+            &["application/json", "*/*; q=0.1"],
+            &["*/*;q=0, text/event-stream"],
+        ] {
+            assert!(accepts(values), "{values:?}");
+        }
+        for values in [
+            &["application/json"] as &[_],
+            &[""],
+            &["text/html, application/xml;q=0.9"],
+            &["text/event-stream;q=0"],
+            &["text/event-stream; q=0.0, */*"],
+        ] {
+            assert!(!accepts(values), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn the_header_says_what_was_seen_and_else_the_address() {
+        let of = |header: Option<&'static str>, query| {
+            last_seen(header.map(HeaderValue::from_static).as_ref(), query).ok()
+        };
+        assert_eq!(of(None, None), Some(None));
+        assert_eq!(of(None, Some("")), Some(None));
+        assert_eq!(of(Some(""), Some("7")), Some(Some(7)));
+        assert_eq!(of(None, Some("7")), Some(Some(7)));
+        assert_eq!(of(Some("9"), Some("7")), Some(Some(9)));
+        for wrong in ["-1", "abc", "1.5", "99999999999999999999", " 1", "1e3", "0x1"] {
+            assert_eq!(of(None, Some(wrong)), None, "{wrong}");
+            assert_eq!(of(Some(wrong), None), None, "{wrong}");
+        }
+    }
 }

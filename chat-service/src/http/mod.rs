@@ -18,7 +18,7 @@ use service_kit::{
 
 use self::{rate::Rates, session::Sessions};
 use crate::{
-    cdc::Pipeline, config::StreamConfig, live::hub::Hub, metrics::ChatMetrics, outbox::Outbox, store::Store,
+    cdc::Pipeline, config::StreamConfig, live::{hub::Hub, replay::Replay}, metrics::ChatMetrics, outbox::Outbox, store::Store,
 };
 
 mod admin;
@@ -45,6 +45,7 @@ pub struct App {
     pub store: Store,
     pub outbox: Outbox,
     pub hub: Arc<Hub>,
+    pub replay: Replay,
     pub streams: StreamConfig,
     pub rates: Rates,
     pub sessions: Sessions,

@@ -52,7 +52,12 @@ impl FromRequestParts<AppState> for Reader {
             Some(token) => token,
             None => bearer(&parts.headers)?,
         };
-        state.authenticator.verify(token).await.map(Self)
+        let member = state.authenticator.verify(token).await?;
+        // The leeway is for clocks, not for streams: one would end at once, and its reader come back.
+        if member.expires_at <= clock::now() {
+            return Err(Problem::unauthenticated("The token has expired."));
+        }
+        Ok(Self(member))
     }
 }
 

@@ -1,54 +1,35 @@
 //! Hands events to the open streams of their member on this instance.
 //!
-//! Invariant: publishing never waits. A stream whose buffer is full is cut; its reader comes back
-//! and continues from MongoDB where it was.
+//! Invariant: the hub holds nothing that matters and never waits for a reader. It is sharded by member;
+//! nothing of it is locked as a whole.
 
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
-use tokio::sync::mpsc;
-
+use super::mailbox::{Mailbox, Put};
 use crate::{config::StreamConfig, metrics::ChatMetrics, notification::Frame};
 
-/// Events that wait for one reader before its stream is cut.
-const BUFFER: usize = 32;
 const SHARDS: usize = 64;
-
-/// What a stream is told.
-#[derive(Clone, Debug)]
-pub enum Signal {
-    /// The member's next event.
-    Frame(Frame),
-    /// Something may have been missed: read on in MongoDB.
-    CatchUp,
-}
 
 /// The open streams by member.
 #[derive(Debug)]
 pub struct Hub {
     shards: Vec<Mutex<Shard>>,
-    next_id: AtomicU64,
     open: AtomicUsize,
-    limits: StreamConfig,
-    metrics: ChatMetrics,
+    pub config: StreamConfig,
+    pub metrics: ChatMetrics,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
     /// No streams are taken any more.
     closed: bool,
-    streams: HashMap<i64, Vec<Place>>,
-}
-
-#[derive(Debug)]
-struct Place {
-    id: u64,
-    sender: mpsc::Sender<Signal>,
+    streams: HashMap<i64, Vec<Arc<Mailbox>>>,
 }
 
 /// A stream's place in the hub, given back when it is dropped.
@@ -56,8 +37,15 @@ struct Place {
 pub struct Subscription {
     hub: Arc<Hub>,
     member: i64,
-    id: u64,
-    pub signals: mpsc::Receiver<Signal>,
+    pub mailbox: Arc<Mailbox>,
+}
+
+/// A member with streams here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connected {
+    pub member: i64,
+    /// The furthest that a stream of the member knows of.
+    pub known: i64,
 }
 
 /// Why a stream cannot be opened.
@@ -72,12 +60,11 @@ pub enum Full {
 }
 
 impl Hub {
-    pub fn new(limits: StreamConfig, metrics: ChatMetrics) -> Arc<Self> {
+    pub fn new(config: StreamConfig, metrics: ChatMetrics) -> Arc<Self> {
         Arc::new(Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            next_id: AtomicU64::new(0),
             open: AtomicUsize::new(0),
-            limits,
+            config,
             metrics,
         })
     }
@@ -89,25 +76,23 @@ impl Hub {
 
     /// Takes a place for a stream of `member`. From here on it misses nothing.
     pub fn subscribe(self: &Arc<Self>, member: i64) -> Result<Subscription, Full> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.streams_per_instance {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.config.streams_per_instance {
             self.open.fetch_sub(1, Ordering::Relaxed);
-            return Err(Full::Instance(self.limits.streams_per_instance));
+            return Err(Full::Instance(self.config.streams_per_instance));
         }
-        let (sender, signals) = mpsc::channel(BUFFER);
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mailbox = Arc::new(Mailbox::default());
         let taken = {
             let mut shard = self.shard(member);
             let held = shard.streams.get(&member).map_or(0, Vec::len);
             if shard.closed {
                 Err(Full::Closing)
-            } else if held >= self.limits.streams_per_member {
-                Err(Full::Member(self.limits.streams_per_member))
+            } else if held >= self.config.streams_per_member {
+                Err(Full::Member(self.config.streams_per_member))
             } else {
-                shard
-                    .streams
-                    .entry(member)
-                    .or_default()
-                    .push(Place { id, sender });
+                let streams = shard.streams.entry(member).or_default();
+                // Most members have one.
+                streams.reserve_exact(1);
+                streams.push(Arc::clone(&mailbox));
                 Ok(())
             }
         };
@@ -119,39 +104,30 @@ impl Hub {
         Ok(Subscription {
             hub: Arc::clone(self),
             member,
-            id,
-            signals,
+            mailbox,
         })
     }
 
     /// Hands `frame` to every stream of `member`.
     pub fn publish(&self, member: i64, frame: &Frame) {
-        let mut shard = self.shard(member);
-        if let Some(places) = shard.streams.get_mut(&member) {
-            places.retain(|place| self.offer(place, Signal::Frame(frame.clone())));
-        }
-    }
-
-    /// Tells every stream to look into MongoDB.
-    pub fn catch_up_all(&self) {
-        for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for places in shard.streams.values_mut() {
-                places.retain(|place| self.offer(place, Signal::CatchUp));
+        let shard = self.shard(member);
+        for mailbox in shard.streams.get(&member).into_iter().flatten() {
+            if mailbox.put(frame) == Put::Overrun {
+                self.metrics.streams_overrun.inc();
             }
         }
     }
 
-    /// Whether the stream goes on.
-    fn offer(&self, place: &Place, signal: Signal) -> bool {
-        match place.sender.try_send(signal) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.metrics.streams_cut.inc();
-                false
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
-        }
+    /// Tells the streams of a member whose sequence is now at `last` to look into MongoDB, where they
+    /// have not heard of it. Answers how many that are.
+    pub fn remind(&self, connected: Connected, last: i64) -> usize {
+        // What streams knew before somebody looked cannot be ahead, unless the sequence began again.
+        let begun_again = connected.known > last;
+        let shard = self.shard(connected.member);
+        let streams = shard.streams.get(&connected.member).into_iter().flatten();
+        streams
+            .filter(|mailbox| mailbox.remind(last, begun_again))
+            .count()
     }
 
     /// Whether `member` has a stream here.
@@ -159,12 +135,29 @@ impl Hub {
         self.shard(member).streams.contains_key(&member)
     }
 
+    /// The members that have streams here, and what these know of.
+    pub fn connected(&self) -> Vec<Connected> {
+        let mut connected = Vec::with_capacity(self.open.load(Ordering::Relaxed));
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            connected.extend(shard.streams.iter().filter_map(|(member, streams)| {
+                Some(Connected {
+                    member: *member,
+                    known: streams.iter().filter_map(|mailbox| mailbox.known()).max()?,
+                })
+            }));
+        }
+        connected
+    }
+
     /// Ends all streams and takes no new ones.
     pub fn close(&self) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.closed = true;
-            shard.streams.clear();
+            for mailbox in shard.streams.values().flatten() {
+                mailbox.close();
+            }
         }
     }
 }
@@ -172,9 +165,9 @@ impl Hub {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut shard = self.hub.shard(self.member);
-        if let Some(places) = shard.streams.get_mut(&self.member) {
-            places.retain(|place| place.id != self.id);
-            if places.is_empty() {
+        if let Some(streams) = shard.streams.get_mut(&self.member) {
+            streams.retain(|mailbox| !Arc::ptr_eq(mailbox, &self.mailbox));
+            if streams.is_empty() {
                 shard.streams.remove(&self.member);
             }
         }

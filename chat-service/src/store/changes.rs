@@ -11,11 +11,11 @@ use mongodb::{
     ClientSession,
     bson::{DateTime, doc, oid::ObjectId, serialize_to_bson, serialize_to_document},
     error::{Error, Result},
-    options::{InsertOneModel, UpdateManyModel, UpdateOneModel, WriteModel},
+    options::{Hint, InsertOneModel, UpdateManyModel, UpdateOneModel, WriteModel},
 };
 use serde::Deserialize;
 
-use super::{Store, notifications::Draft, now, posts::TradePost};
+use super::{Store, indexes::rooms_by_post, notifications::Draft, now, posts::TradePost};
 use crate::{
     cdc::plan::PostPlan,
     message::Content,
@@ -56,6 +56,7 @@ impl Store {
             .rooms
             .clone_with_type::<ToldRoom>()
             .find(doc! { "trade_post_id": { "$in": ids }, "state": "open" })
+            .hint(Hint::Keys(rooms_by_post()))
             .projection(doc! { "trade_post_id": 1, "members": 1, "told": 1 })
             .await?;
         let mut chunk = Vec::new();
@@ -124,7 +125,7 @@ impl Store {
             .await?;
         let mut models: Vec<WriteModel> = Vec::new();
         let mut drafts = Vec::new();
-        for mut room in rooms {
+        for room in rooms {
             // The rooms of a post that is fenced are closed.
             let Some(newest) = posts.get(&room.trade_post_id).map(TradePost::look) else {
                 continue;
@@ -134,37 +135,13 @@ impl Store {
                 // Of a batch that was read again or late, only what is still true is told.
                 _ => &vec![newest],
             };
-            let told = room.told.clone();
-            for Change { look, event } in told.changes(looks) {
-                if let Some(event) = event {
-                    let message = room.take_in(Content::System { event }, None, now);
-                    let insert = InsertOneModel::builder()
-                        .namespace(self.messages.namespace())
-                        .document(serialize_to_document(&message).map_err(Error::custom)?)
-                        .build();
-                    models.push(insert.into());
-                }
-                drafts.extend(room.members.iter().map(|member_id| Draft {
-                    member_id: *member_id,
-                    kind: Kind::TradePostChanged {
-                        title: look.title.clone(),
-                        status: look.status.clone(),
-                    },
-                    room_id: room.id,
-                    trade_post_id: room.trade_post_id,
-                }));
-                room.told = look.clone();
-            }
-            if room.told != told {
-                let mut update = room.taken_in()?;
-                update.insert("told", serialize_to_bson(&room.told).map_err(Error::custom)?);
-                let update = UpdateOneModel::builder()
-                    .namespace(self.rooms.namespace())
-                    .filter(doc! { "_id": room.id })
-                    .update(doc! { "$set": update })
-                    .build();
-                models.push(update.into());
-            }
+            drafts.extend(
+                room.told
+                    .changes(looks)
+                    .iter()
+                    .flat_map(|change| drafts_of(&room, change)),
+            );
+            models.extend(self.told(room, looks, now)?);
         }
         if models.is_empty() {
             return Ok(());
@@ -178,4 +155,46 @@ impl Store {
         self.client.bulk_write(models).session(&mut *session).await?;
         self.notify(drafts, now, session).await
     }
+
+    /// What is written of a room whose members are told of `looks`.
+    fn told(&self, mut room: Room, looks: &[Look], now: DateTime) -> Result<Vec<WriteModel>> {
+        let before = room.told.clone();
+        let mut models: Vec<WriteModel> = Vec::new();
+        for Change { look, event } in before.changes(looks) {
+            if let Some(event) = event {
+                let message = room.take_in(Content::System { event }, None, now);
+                let insert = InsertOneModel::builder()
+                    .namespace(self.messages.namespace())
+                    .document(serialize_to_document(&message).map_err(Error::custom)?)
+                    .build();
+                models.push(insert.into());
+            }
+            room.told = look.clone();
+        }
+        if room.told == before {
+            return Ok(models);
+        }
+        let mut update = room.taken_in()?;
+        update.insert("told", serialize_to_bson(&room.told).map_err(Error::custom)?);
+        let update = UpdateOneModel::builder()
+            .namespace(self.rooms.namespace())
+            .filter(doc! { "_id": room.id })
+            .update(doc! { "$set": update })
+            .build();
+        models.push(update.into());
+        Ok(models)
+    }
+}
+
+fn drafts_of(room: &Room, Change { look, .. }: &Change<'_>) -> Vec<Draft> {
+    let drafts = room.members.iter().map(|member_id| Draft {
+        member_id: *member_id,
+        kind: Kind::TradePostChanged {
+            title: look.title.clone(),
+            status: look.status.clone(),
+        },
+        room_id: room.id,
+        trade_post_id: room.trade_post_id,
+    });
+    drafts.collect()
 }

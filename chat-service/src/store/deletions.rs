@@ -13,11 +13,11 @@ use mongodb::{
     ClientSession,
     bson::{DateTime, Document, doc, oid::ObjectId, serialize_to_bson},
     error::{Error, Result},
-    options::{UpdateManyModel, UpdateOneModel, WriteModel},
+    options::{Hint, UpdateManyModel, UpdateOneModel, WriteModel},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Store, now};
+use super::{Store, indexes::rooms_by_post, now};
 use crate::{
     notification::{CloseReason, Kind},
     room::{DeletionId, Room, RoomKey},
@@ -89,6 +89,7 @@ impl Store {
             .rooms
             .clone_with_type::<RoomKey>()
             .find(filter)
+            .hint(Hint::Keys(rooms_by_post()))
             .projection(RoomKey::fields())
             .await?;
         let mut closed = 0;

@@ -21,7 +21,7 @@ impl Store {
         self.rooms
             .create_indexes([
                 // A room is closed when its post's generation ends, so this makes open rooms unique.
-                unique(doc! { "trade_post_id": 1, "buyer_id": 1, "generation": 1 }),
+                unique(rooms_by_post()),
                 plain(doc! { "trade_post_id": 1, "state": 1, "last_activity_at": -1, "_id": -1 }),
                 // For what concerns a member's rooms whether they are listed or not.
                 plain(doc! { "members": 1, "buyer_id": 1 }),
@@ -72,6 +72,12 @@ impl Store {
             .await
             .map(drop)
     }
+}
+
+/// The index that whoever looks for all rooms of posts reads along. No send changes its keys, so no room can
+/// move behind the reader before it is read, as it can in one by last activity.
+pub(super) fn rooms_by_post() -> Document {
+    doc! { "trade_post_id": 1, "buyer_id": 1, "generation": 1 }
 }
 
 fn plain(keys: Document) -> IndexModel {

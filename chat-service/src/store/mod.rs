@@ -12,8 +12,10 @@ use mongodb::{
         Error, ErrorKind, Result, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
         WriteFailure,
     },
+    event::{EventHandler, cmap::CmapEvent},
     options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern},
 };
+use prometheus_client::metrics::gauge::Gauge;
 
 use serde::{Deserialize, Serialize};
 use service_kit::clock;
@@ -67,12 +69,23 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects lazily: an unreachable server shows at the first operation.
+    /// [`Store::counted`] by nobody.
+    pub async fn new(uri: &str, database: &str) -> Result<Self> {
+        Self::counted(uri, database, Gauge::default()).await
+    }
+
+    /// Connects lazily: an unreachable server shows at the first operation. `checked_out` says how many
+    /// connections of its client are in use.
     ///
     /// # Errors
     /// If `uri` is not a MongoDB connection string.
-    pub async fn new(uri: &str, database: &str) -> Result<Self> {
+    pub async fn counted(uri: &str, database: &str, checked_out: Gauge) -> Result<Self> {
         let mut options = ClientOptions::parse(uri).await?;
+        options.cmap_event_handler = Some(EventHandler::callback(move |event| match event {
+            CmapEvent::ConnectionCheckedOut(_) => drop(checked_out.inc()),
+            CmapEvent::ConnectionCheckedIn(_) => drop(checked_out.dec()),
+            _ => {}
+        }));
         options.app_name.get_or_insert_with(|| "chat-service".into());
         options
             .server_selection_timeout

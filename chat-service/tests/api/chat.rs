@@ -48,7 +48,8 @@ pub struct Chat {
     pub admin: String,
     pub store: Store,
     pub http: reqwest::Client,
-    signer: Arc<Signer>,
+    pub signer: Arc<Signer>,
+    mongodb_uri: String,
     service: JoinHandle<anyhow::Result<()>>,
     shutdown: DropGuard,
     folder: Arc<tempfile::TempDir>,
@@ -68,6 +69,11 @@ impl Chat {
     }
 
     pub async fn start_with(flags: &[&str]) -> Self {
+        Self::start_at(local_stack::testing::mongo().await.uri(), flags).await
+    }
+
+    /// The service reaches MongoDB at `mongodb_uri`, and the test at its own address.
+    pub async fn start_at(mongodb_uri: &str, flags: &[&str]) -> Self {
         static DATABASES: AtomicU32 = AtomicU32::new(0);
         let database = format!(
             "chat_api_{}_{}",
@@ -76,16 +82,22 @@ impl Chat {
         );
         let folder = tempfile::tempdir().unwrap();
         let signer = Signer::open_or_create(folder.path()).unwrap();
-        Self::launch(&database, Arc::new(signer), Arc::new(folder), flags).await
+        Self::launch(mongodb_uri, &database, Arc::new(signer), Arc::new(folder), flags).await
     }
 
     /// Another instance over the same database.
     pub async fn another(&self) -> Self {
+        self.beside(&[]).await
+    }
+
+    /// The same with flags.
+    pub async fn beside(&self, flags: &[&str]) -> Self {
         let (signer, folder) = (Arc::clone(&self.signer), Arc::clone(&self.folder));
-        Self::launch(self.store.db.name(), signer, folder, &[]).await
+        Self::launch(&self.mongodb_uri, self.store.db.name(), signer, folder, flags).await
     }
 
     async fn launch(
+        mongodb_uri: &str,
         database: &str,
         signer: Arc<Signer>,
         folder: Arc<tempfile::TempDir>,
@@ -103,7 +115,7 @@ impl Chat {
         let fixed = [
             "chat-service",
             "--mongodb-uri",
-            mongo.uri(),
+            mongodb_uri,
             "--mongodb-database",
             database,
             "--kafka-bootstrap-servers",
@@ -131,6 +143,7 @@ impl Chat {
             store,
             http: reqwest::Client::new(),
             signer,
+            mongodb_uri: mongodb_uri.to_owned(),
             service,
             shutdown: shutdown.drop_guard(),
             folder,
@@ -242,6 +255,12 @@ impl Chat {
     /// A post of [`SELLER`] was put on sale at `lsn`.
     pub async fn on_sale(&self, trade_post_id: i64, lsn: i64) {
         self.capture([(trade_post_id, lsn, upsert(lsn))]).await;
+    }
+
+    /// The service is gone from one moment to the next.
+    pub async fn kill(self) {
+        self.service.abort();
+        assert!(self.service.await.unwrap_err().is_cancelled());
     }
 
     /// The service ends, and ends well.

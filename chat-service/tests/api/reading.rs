@@ -1,6 +1,7 @@
 //! What members have read of their rooms.
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::chat::{Answer, BUYER, Chat, SELLER, STRANGER, delete};
@@ -172,18 +173,27 @@ async fn both_members_are_told_of_a_marker_that_moved() {
 #[tokio::test]
 async fn counts_are_right_after_reading_and_sending_at_once() {
     let chat = Chat::start().await;
-    let second = chat.another().await;
+    let other = chat.beside(&[]).await;
     chat.on_sale(10, 100).await;
     let room = chat.room(10).await;
     chat.send(BUYER, &room, "first", "글").await;
     let sends = join_all((0..40).map(|place| {
-        let (chat, room) = (if place % 2 == 0 { &chat } else { &second }, &room);
-        let sender = if place % 3 == 0 { SELLER } else { BUYER };
-        async move { chat.send(sender, room, &place.to_string(), "동시에").await }
+        let base = [&chat.base, &other.base][place % 2];
+        let sender = [SELLER, BUYER, BUYER][place % 3];
+        let (chat, room) = (&chat, &room);
+        async move {
+            chat.send_at(base, sender, room, &place.to_string(), "동시에")
+                .await
+        }
     }));
-    let reads = join_all((1..=20).map(|up_to| {
-        let (chat, room) = (if up_to % 2 == 0 { &chat } else { &second }, &room);
-        async move { (up_to, mark(chat, SELLER, room, up_to).await) }
+    let reads = join_all((1..=20_u8).map(|up_to| {
+        let base = [&chat.base, &other.base][usize::from(up_to % 2)];
+        let (chat, path) = (&chat, format!("/v1/rooms/{room}/read"));
+        let body = json!({ "up_to": up_to });
+        async move {
+            let read = chat.call_at(base, SELLER, Method::PUT, &path, Some(body)).await;
+            (i64::from(up_to), read)
+        }
     }));
     let (sends, reads) = tokio::join!(sends, reads);
     assert!(sends.iter().all(|sent| sent.status == 201), "{sends:?}");

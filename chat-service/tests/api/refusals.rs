@@ -3,38 +3,16 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::chat::{Answer, BUYER, Chat, SELLER, STRANGER};
-
-#[tokio::test]
-async fn what_is_not_yours_is_not_there() {
-    let chat = Chat::start().await;
-    chat.on_sale(10, 100).await;
-    let room = chat.room(10).await;
-    chat.send(BUYER, &room, "1", "비밀").await;
-    chat.get(STRANGER, &format!("/v1/rooms/{room}"))
-        .await
-        .refused(404, "not-found");
-    chat.get(STRANGER, &format!("/v1/rooms/{room}/messages"))
-        .await
-        .refused(404, "not-found");
-    chat.send(STRANGER, &room, "1", "끼어들기")
-        .await
-        .refused(404, "not-found");
-    for list in ["/v1/rooms", "/v1/notifications", "/v1/trade-posts/10/rooms"] {
-        assert_eq!(chat.get(STRANGER, list).await.body["items"], json!([]), "{list}");
-    }
-    assert_eq!(
-        chat.get(SELLER, "/v1/notifications").await.body["items"]
-            .as_array()
-            .unwrap()
-            .len(),
-        2
-    );
-}
+use crate::chat::{Answer, BUYER, Chat};
 
 #[tokio::test]
 async fn ids_that_cannot_be_are_not_there() {
     let chat = Chat::start().await;
+    let foreign = chat.get(BUYER, "/v1/rooms/%ff").await;
+    assert_eq!(
+        foreign.refused(422, "invalid-input")["errors"][0]["field"],
+        "room_id"
+    );
     for room in ["0", "x", "000000000000000000000000", "%00"] {
         chat.get(BUYER, &format!("/v1/rooms/{room}"))
             .await
@@ -44,34 +22,73 @@ async fn ids_that_cannot_be_are_not_there() {
 }
 
 #[tokio::test]
-async fn every_route_wants_a_token() {
+async fn bodies_that_are_no_text_no_json_or_no_end_are_refused() {
     let chat = Chat::start().await;
-    for (method, path) in [
-        (Method::GET, "/v1/rooms"),
-        (Method::POST, "/v1/rooms"),
-        (Method::GET, "/v1/rooms/000000000000000000000000"),
-        (Method::GET, "/v1/rooms/000000000000000000000000/messages"),
-        (Method::POST, "/v1/rooms/000000000000000000000000/messages"),
-        (Method::GET, "/v1/trade-posts/1/rooms"),
-        (Method::GET, "/v1/notifications"),
-        (Method::GET, "/v1/events"),
+    chat.on_sale(10, 100).await;
+    let room = chat.room(10).await;
+    let post = async |body: Vec<u8>| {
+        let request = chat
+            .http
+            .post(format!("{}/v1/rooms/{room}/messages", chat.base))
+            .bearer_auth(chat.token(BUYER))
+            .header("content-type", "application/json")
+            .body(body);
+        Answer::of(request).await
+    };
+    let of = |text: &[u8]| [br#"{"client_message_id":"1","body":""#, text, br#""}"#].concat();
+    let huge = 10 * 1024 * 1024;
+    for (what, body, status, code) in [
+        ("nothing", Vec::new(), 400, "malformed-json"),
+        (
+            "half of it",
+            br#"{"client_message_id":"1","#.to_vec(),
+            400,
+            "malformed-json",
+        ),
+        (
+            "more behind it",
+            [of("글".as_bytes()), b"{}".to_vec()].concat(),
+            400,
+            "malformed-json",
+        ),
+        ("no UTF-8", of(b"\xea\xb0"), 400, "malformed-json"),
+        (
+            "UTF-16",
+            "글".encode_utf16().flat_map(u16::to_be_bytes).collect(),
+            400,
+            "malformed-json",
+        ),
+        ("half a pair", of(br"\ud83d"), 400, "malformed-json"),
+        ("a raw line break", of(b"a\nb"), 400, "malformed-json"),
+        (
+            "very deep",
+            [vec![b'['; 30_000], vec![b']'; 1_000]].concat(),
+            400,
+            "malformed-json",
+        ),
+        ("an array", b"[]".to_vec(), 422, "invalid-input"),
+        (
+            "twice the same",
+            br#"{"body":"a","body":"b","client_message_id":"1"}"#.to_vec(),
+            422,
+            "invalid-input",
+        ),
+        (
+            "a number",
+            br#"{"body":1,"client_message_id":"1"}"#.to_vec(),
+            422,
+            "invalid-input",
+        ),
+        ("escaped NUL", of(br"\u0000"), 422, "invalid-input"),
+        ("10 MiB", of(&vec![b'a'; huge]), 413, "body-too-large"),
+        ("10 MiB of nothing", vec![b' '; huge], 413, "body-too-large"),
     ] {
-        let request = || {
-            chat.http
-                .request(method.clone(), format!("{}{path}", chat.base))
-                .json(&json!({}))
-        };
-        for request in [request(), request().bearer_auth("no.token.at-all")] {
-            let answer = Answer::of(request).await;
-            answer.refused(401, "unauthenticated");
-            assert!(
-                answer.headers["www-authenticate"]
-                    .to_str()
-                    .unwrap()
-                    .starts_with("Bearer")
-            );
-        }
+        let answer = post(body).await;
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+        answer.refused(status, code);
     }
+    let page = chat.get(BUYER, &format!("/v1/rooms/{room}/messages")).await;
+    assert_eq!(page.body["items"], json!([]), "none of it was kept");
 }
 
 #[tokio::test]

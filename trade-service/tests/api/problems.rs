@@ -1,9 +1,13 @@
 //! What every route has in common when a request is wrong.
 
+use std::path::Path;
+use std::time::Duration;
+
+use local_stack::tokens::Signer;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::service::{Answer, Service, config, new_database, sample, token};
+use crate::service::{Answer, Service, config, eventually, new_database, sample, token};
 
 const WRITES: [(Method, &str); 3] = [
     (Method::POST, "/v1/trade-posts"),
@@ -143,4 +147,32 @@ async fn only_pages_of_allowed_origins_may_write_from_a_browser() {
         answer.header("access-control-expose-headers"),
         "etag,location,retry-after,x-request-id"
     );
+}
+
+#[tokio::test]
+async fn a_key_rotates_without_a_restart() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rotation");
+    let signer = |name: &str| {
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        Signer::open_or_create(&folder).unwrap()
+    };
+    let (old, new) = (signer("old"), signer("new"));
+    let jwks = folder.join("jwks.json");
+    std::fs::write(&jwks, old.jwks_json()).unwrap();
+    let mut config = config(&new_database("problems_keys").await);
+    config.auth.jwt_jwks = jwks.display().to_string();
+    let service = Service::start_with(config).await;
+    service.until_ready().await;
+    let status = async |signer: &Signer| {
+        let token = signer.token(7, Duration::from_mins(1)).unwrap();
+        let request = service
+            .request(Method::DELETE, "/v1/trade-posts/1")
+            .bearer_auth(token);
+        Answer::of(request).await.status
+    };
+    assert_eq!((status(&old).await, status(&new).await), (404, 401));
+    std::fs::write(&jwks, new.jwks_json()).unwrap();
+    eventually("the new key is taken", async || status(&new).await == 404).await;
+    assert_eq!(status(&old).await, 401);
 }
