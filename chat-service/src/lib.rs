@@ -145,10 +145,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         sweep::run(live_store.clone(), Arc::clone(&hub), shutdown.clone()),
     );
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
-    tasks.spawn(
-        "stock",
-        stock::watch(store, chat_metrics, shutdown.clone()),
-    );
+    tasks.spawn("stock", stock::watch(store, chat_metrics, shutdown.clone()));
     spawn_erasers(&mut tasks, &config, &pipeline, &shutdown);
     tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));

@@ -58,7 +58,10 @@ pub async fn stream(
 
 /// Whether the reader takes an event stream. Of several ranges that match, the most specific decides.
 fn accepts_stream(headers: &HeaderMap) -> bool {
-    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let mut ranges = ranges.flat_map(|value| value.split(',')).peekable();
     if ranges.peek().is_none() {
         return true;
@@ -81,7 +84,11 @@ fn accepts_stream(headers: &HeaderMap) -> bool {
 /// while the address stays as it was.
 fn last_seen(header: Option<&HeaderValue>, query: Option<&str>) -> Result<Option<i64>, ApiError> {
     let header = header.map(|header| header.to_str().unwrap_or("?"));
-    let Some(text) = [header, query].into_iter().flatten().find(|text| !text.is_empty()) else {
+    let Some(text) = [header, query]
+        .into_iter()
+        .flatten()
+        .find(|text| !text.is_empty())
+    else {
         return Ok(None);
     };
     text.parse()

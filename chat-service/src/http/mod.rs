@@ -18,7 +18,12 @@ use service_kit::{
 
 use self::{rate::Rates, session::Sessions};
 use crate::{
-    cdc::Pipeline, config::StreamConfig, live::{hub::Hub, replay::Replay}, metrics::ChatMetrics, outbox::Outbox, store::Store,
+    cdc::Pipeline,
+    config::StreamConfig,
+    live::{hub::Hub, replay::Replay},
+    metrics::ChatMetrics,
+    outbox::Outbox,
+    store::Store,
 };
 
 mod admin;

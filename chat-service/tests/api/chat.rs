@@ -86,11 +86,6 @@ impl Chat {
     }
 
     /// Another instance over the same database.
-    pub async fn another(&self) -> Self {
-        self.beside(&[]).await
-    }
-
-    /// The same with flags.
     pub async fn beside(&self, flags: &[&str]) -> Self {
         let (signer, folder) = (Arc::clone(&self.signer), Arc::clone(&self.folder));
         Self::launch(&self.mongodb_uri, self.store.db.name(), signer, folder, flags).await
@@ -155,9 +150,21 @@ impl Chat {
     }
 
     pub async fn call(&self, member: i64, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.call_at(&self.base, member, method, path, body).await
+    }
+
+    /// The same at another instance.
+    pub async fn call_at(
+        &self,
+        base: &str,
+        member: i64,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
         let mut request = self
             .http
-            .request(method, format!("{}{path}", self.base))
+            .request(method, format!("{base}{path}"))
             .bearer_auth(self.token(member));
         if let Some(body) = body {
             request = request.json(&body);
@@ -214,8 +221,14 @@ impl Chat {
     }
 
     pub async fn send(&self, member: i64, room: &str, id: &str, body: &str) -> Answer {
+        self.send_at(&self.base, member, room, id, body).await
+    }
+
+    /// The same at another instance.
+    pub async fn send_at(&self, base: &str, member: i64, room: &str, id: &str, body: &str) -> Answer {
         let message = json!({ "client_message_id": id, "body": body });
-        self.post(member, &format!("/v1/rooms/{room}/messages"), message)
+        let path = format!("/v1/rooms/{room}/messages");
+        self.call_at(base, member, Method::POST, &path, Some(message))
             .await
     }
 
