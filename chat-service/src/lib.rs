@@ -145,6 +145,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let eraser = Eraser {
         store,
         chunk: config.erase_chunk,
+        rate: config.erase_rate,
         closed: Arc::clone(&pipeline.closed),
         metrics: chat_metrics,
     };

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     room::{DeletionId, RoomKey},
-    store::{Store, deletions::Closing, now},
+    store::{Store, closing::Closing, now},
 };
 
 /// What was done.

@@ -43,7 +43,10 @@ impl Store {
         self.deletions
             .create_indexes([
                 plain(doc! { "state": 1, "erase_at": 1 }),
-                plain(doc! { "lease.owner": 1 }),
+                // Deletions that are done have no lease.
+                sparse(doc! { "lease.until": 1 }),
+                plain(doc! { "_id.post": 1, "closed_at": -1 }),
+                plain(doc! { "closed_at": -1 }),
             ])
             .await?;
         self.dead_letters
@@ -60,6 +63,11 @@ impl Store {
 
 fn plain(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).build()
+}
+
+fn sparse(keys: Document) -> IndexModel {
+    let options = IndexOptions::builder().sparse(true).build();
+    IndexModel::builder().keys(keys).options(options).build()
 }
 
 fn unique(keys: Document) -> IndexModel {

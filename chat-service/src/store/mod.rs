@@ -24,9 +24,11 @@ use crate::{
     store::{dead_letters::DeadLetter, deletions::Deletion, posts::TradePost, turns::Turns},
 };
 
+pub mod closing;
 pub mod dead_letters;
 pub mod deletions;
 mod indexes;
+pub mod leases;
 pub mod messages;
 mod moves;
 pub mod notifications;
@@ -60,7 +62,14 @@ impl Store {
     /// # Errors
     /// If `uri` is not a MongoDB connection string.
     pub async fn new(uri: &str, database: &str) -> Result<Self> {
-        let mut options = ClientOptions::parse(uri).await?;
+        Self::with_options(ClientOptions::parse(uri).await?, database)
+    }
+
+    /// As [`Store::new`], with `options` of the client's where they say nothing against what this relies on.
+    ///
+    /// # Errors
+    /// If the options contradict each other.
+    pub fn with_options(mut options: ClientOptions, database: &str) -> Result<Self> {
         options.app_name.get_or_insert_with(|| "chat-service".into());
         options
             .server_selection_timeout
