@@ -129,7 +129,7 @@ pub struct CaptureTimes {
 /// Why a record is not a change event. Every one of these is permanent. Texts in them are excerpts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedRecord {
-    #[error("{part}: {source}")]
+    #[error("{part}")]
     Wire { part: Part, source: WireError },
     #[error("{part}: it does not fit its writer schema, or a needed field is missing: {reason}")]
     Avro { part: Part, reason: String },

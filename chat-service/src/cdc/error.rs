@@ -16,7 +16,7 @@ pub const UNKNOWN_SCHEMA_GRACE: Duration = Duration::from_mins(1);
 /// Whatever can go wrong with a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("malformed record: {0}")]
+    #[error(transparent)]
     Malformed(#[from] MalformedRecord),
     #[error(transparent)]
     Schema(#[from] SchemaError),
