@@ -8,7 +8,10 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,6 +30,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     change_event::HEARTBEAT_TOPIC,
+    error::{Decision, Failure},
     status::{Partition, Report, Status},
 };
 use crate::{config::KafkaConfig, metrics::ChatMetrics};
@@ -44,11 +48,15 @@ const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A consumer of the captured table's topic, and of Debezium's heartbeats.
 pub struct Consumer {
+    client: ClientConfig,
+    topics: [String; 2],
     inner: StreamConsumer<Context>,
     status: Arc<Status>,
     metrics: ChatMetrics,
     /// Came in while a batch was worked on.
     carried: VecDeque<OwnedMessage>,
+    /// Came in at a time when nobody could be told.
+    failed: Option<KafkaError>,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -96,17 +104,21 @@ impl Consumer {
         for (property, value) in &config.kafka_property {
             client.set(property, value);
         }
-        let inner: StreamConsumer<Context> = client.create_with_context(Context {
+        let context = Context {
             kafka,
             status: Arc::clone(&status),
             metrics: metrics.clone(),
-        })?;
-        inner.subscribe(&[&config.trade_posts_topic(), &config.heartbeat_topic()])?;
+            left_behind: Arc::default(),
+        };
+        let topics = [config.trade_posts_topic(), config.heartbeat_topic()];
         Ok(Self {
-            inner,
+            inner: join(&client, &topics, context)?,
+            client,
+            topics,
             status,
             metrics,
             carried: VecDeque::new(),
+            failed: None,
         })
     }
 
@@ -114,25 +126,63 @@ impl Consumer {
     pub async fn receive(&mut self) -> Result<Vec<OwnedMessage>, KafkaError> {
         let mut batch: Vec<OwnedMessage> = self.carried.drain(..).collect();
         if batch.is_empty() {
-            batch.push(self.inner.recv().await?.detach());
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            batch.push(self.next().await?);
         }
         let mut bytes: usize = batch.iter().map(size).sum();
         while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-            match self.inner.recv().now_or_never() {
+            match self.next().now_or_never() {
                 Some(Ok(message)) => {
-                    let message = message.detach();
                     bytes += size(&message);
                     batch.push(message);
                 }
-                // An error comes again when nothing else is at hand.
                 Some(Err(error)) => {
-                    debug!(%error, "the consumer reported an error while a batch was taken");
+                    self.tell_later(error);
                     break;
                 }
                 None => break,
             }
         }
         Ok(batch)
+    }
+
+    async fn next(&mut self) -> KafkaResult<OwnedMessage> {
+        loop {
+            let error = match self.inner.recv().await {
+                Ok(message) => return Ok(message.detach()),
+                Err(error) => error,
+            };
+            let fenced = error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId);
+            if !(fenced && self.inner.context().left_behind.load(Ordering::Relaxed)) {
+                return Err(error);
+            }
+            self.join_again()?;
+        }
+    }
+
+    /// Begins anew with the group. A client whose session ran out while the group's coordinator was away
+    /// sends it commits of before once it is back, and with a name in the group (`group.instance.id`) is
+    /// taken for another process that uses its name. That is final for the client, and nobody's fault.
+    fn join_again(&mut self) -> KafkaResult<()> {
+        warn!("the session with the group ran out; joining again");
+        let context = self.inner.context().as_ref().clone();
+        let new = join(&self.client, &self.topics, context)?;
+        let old = std::mem::replace(&mut self.inner, new);
+        // Waits for its threads.
+        tokio::task::spawn_blocking(move || drop(old));
+        Ok(())
+    }
+
+    /// Keeps an error for the next [`Consumer::receive`]: the client tells some of them only once. Of
+    /// several the one that counts is the one that ends the service.
+    fn tell_later(&mut self, error: KafkaError) {
+        debug!(%error, "the consumer reported an error while it was not asked for records");
+        let ends = |error: &KafkaError| Failure::from(error.clone()).decide(Duration::ZERO) == Decision::Exit;
+        if !self.failed.as_ref().is_some_and(ends) {
+            self.failed = Some(error);
+        }
     }
 
     /// Runs `work`. If it takes long, the partitions are paused and the group is kept.
@@ -149,14 +199,14 @@ impl Consumer {
         let done = loop {
             tokio::select! {
                 done = &mut work => break done,
-                message = self.inner.recv() => match message {
+                message = self.next() => match message {
                     // From a partition assigned since, or already on its way.
                     Ok(message) => {
-                        self.carried.push_back(message.detach());
+                        self.carried.push_back(message);
                         paused = self.assignment();
                         self.pause(&paused);
                     }
-                    Err(error) => debug!(%error, "the consumer reported an error while it was paused"),
+                    Err(error) => self.tell_later(error),
                 },
             }
         };
@@ -246,6 +296,16 @@ fn size(message: &OwnedMessage) -> usize {
     message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
 }
 
+fn join(
+    client: &ClientConfig,
+    topics: &[String; 2],
+    context: Context,
+) -> KafkaResult<StreamConsumer<Context>> {
+    let inner: StreamConsumer<Context> = client.create_with_context(context)?;
+    inner.subscribe(&[&topics[0], &topics[1]])?;
+    Ok(inner)
+}
+
 /// Lets partitions that the group never committed begin at their first record; the client's own reset
 /// does not tell them from partitions whose committed offset was removed. Of heartbeats only those to
 /// come count.
@@ -268,10 +328,13 @@ fn begin_where_nothing_was_committed(
 }
 
 /// Takes what librdkafka reports beside records.
+#[derive(Clone)]
 struct Context {
     kafka: Dependency,
     status: Arc<Status>,
     metrics: ChatMetrics,
+    /// Whether the session with the group has run out, so that its partitions may be others' by now.
+    left_behind: Arc<AtomicBool>,
 }
 
 impl ClientContext for Context {
@@ -304,6 +367,15 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         warn!(%error, "Kafka client: {reason}");
+    }
+
+    /// Whether it is an error for this service, what librdkafka calls one, shows where records are received.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Debug => debug!("librdkafka: {facility} {message}"),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => info!("librdkafka: {facility} {message}"),
+            _ => warn!("librdkafka: {facility} {message}"),
+        }
     }
 }
 
@@ -353,6 +425,7 @@ impl ConsumerContext for Context {
         let done = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 info!("assigned {count} partitions");
+                self.left_behind.store(false, Ordering::Relaxed);
                 if let Err(error) = begin_where_nothing_was_committed(consumer, partitions) {
                     warn!(%error, "what the group has committed is not known");
                 }
@@ -361,6 +434,9 @@ impl ConsumerContext for Context {
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 info!("revoked {count} partitions");
+                if consumer.assignment_lost() {
+                    self.left_behind.store(true, Ordering::Relaxed);
+                }
                 self.revoked(partitions);
                 consumer.incremental_unassign(partitions)
             }
