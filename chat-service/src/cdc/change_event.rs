@@ -13,6 +13,9 @@ use super::{excerpt::excerpt, record::record, wire::WireError};
 /// Header that Debezium puts on the delete of a row whose primary key was changed.
 pub const MOVED_TO: &str = "__debezium.newkey";
 
+/// Schema and table that records are about. A delete of another table's row would look just like one of ours.
+const TABLE: (&str, &str) = ("public", "trade_posts");
+
 /// What the name of Debezium's heartbeat topic begins with; the topic prefix follows.
 pub const HEARTBEAT_TOPIC: &str = "__debezium-heartbeat.";
 
@@ -135,6 +138,8 @@ pub enum MalformedRecord {
     Avro { part: Part, reason: String },
     #[error("{part}: {left} bytes are left over behind the Avro body")]
     TrailingBytes { part: Part, left: usize },
+    #[error("value: it is about the table \"{0}\"")]
+    OtherTable(String),
     #[error("value: unknown operation \"{0}\"")]
     UnknownOperation(String),
     #[error("header {MOVED_TO}: \"{0}\" is not another key with a positive id")]
@@ -215,7 +220,12 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
         return Err(MalformedRecord::UnknownOperation(excerpt(&envelope.op)));
     };
     let times = envelope.times();
+    let Source { schema, table, .. } = &envelope.source;
     let event = match op {
+        Op::Message => None,
+        _ if (schema.as_str(), table.as_str()) != TABLE => {
+            return Err(MalformedRecord::OtherTable(excerpt(&format!("{schema}.{table}"))));
+        }
         Op::Truncate if record.key.is_some() => return Err(MalformedRecord::UnexpectedKey),
         Op::Truncate | Op::Delete if envelope.after.is_some() => {
             return Err(MalformedRecord::UnexpectedRow(op.name()));
@@ -240,7 +250,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             };
             Some(post_event(key, record.position, change))
         }
-        Op::Message | Op::Tombstone | Op::Heartbeat => None,
+        Op::Tombstone | Op::Heartbeat => None,
     };
     Ok(Understood {
         op,
@@ -405,5 +415,7 @@ record! {
         lsn: Option<i64>,
         sequence: Option<String>,
         ts_ms: i64,
+        schema: String,
+        table: String,
     }
 }

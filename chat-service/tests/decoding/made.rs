@@ -216,6 +216,25 @@ fn every_change_has_a_place_in_the_log() {
     }
 }
 
+/// A delete needs no column, so one of another table's row would close the chats of the post with its id.
+#[test]
+fn a_record_of_another_table_is_refused_whatever_it_says() {
+    for (name, key) in [
+        ("c.value", Some(POST)),
+        ("d.value", Some(POST)),
+        ("t.value", None),
+    ] {
+        for (field, other) in [("table", "customers"), ("schema", "archive")] {
+            let body = edited(name, |value| *at(value, &["source", field]) = other.into());
+            let said = said(key, ENVELOPE, &body).unwrap_err();
+            assert!(
+                matches!(&said, MalformedRecord::OtherTable(table) if table.contains(other)),
+                "{said}"
+            );
+        }
+    }
+}
+
 /// Cut anywhere, not only where the checks cut.
 #[test]
 fn no_part_of_a_captured_record_passes_for_one() {
