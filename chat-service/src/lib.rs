@@ -56,6 +56,8 @@ pub mod view;
 
 /// How long open requests may take after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long everything may take: less than those ten seconds that orchestrators give at least.
+const ENDS_WITHIN: Duration = Duration::from_secs(8);
 /// Wait between two tries to prepare MongoDB.
 const PREPARE_AGAIN: Duration = Duration::from_secs(2);
 
@@ -163,7 +165,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     };
     let (ended, ()) = tokio::join!(
         async {
-            let ended = tasks.run_until(shutdown.clone()).await;
+            let ended = tasks.run_until(shutdown.clone(), ENDS_WITHIN).await;
             shutdown.cancel();
             ended
         },
