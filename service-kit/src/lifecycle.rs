@@ -227,8 +227,9 @@ mod tests {
         let aborted = Arc::new(());
         let held = Arc::clone(&aborted);
         tasks.spawn("waits for a server", async move {
-            let _held = held;
-            std::future::pending::<io::Result<()>>().await
+            let ended = std::future::pending::<io::Result<()>>().await;
+            drop(held);
+            ended
         });
         tasks.spawn("obedient", obedient(token.clone()));
         token.cancel();
