@@ -57,7 +57,9 @@ impl Failure {
             }
             Self::Schema(SchemaError::Unreachable { .. } | SchemaError::Unknown { .. })
             | Self::Flood { .. } => Decision::Retry,
-            Self::Schema(SchemaError::Changed { .. }) | Self::OffsetLost(_) => Decision::Exit,
+            Self::Schema(SchemaError::Changed { .. } | SchemaError::Denied { .. }) | Self::OffsetLost(_) => {
+                Decision::Exit
+            }
             Self::Store(error) | Self::Schema(SchemaError::Store { source: error, .. }) => {
                 match *error.kind {
                     ErrorKind::Authentication { .. }

@@ -137,6 +137,24 @@ async fn what_may_be_otherwise_in_a_moment_is_asked_for_again() {
     schemas.load(2).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_registry_that_refuses_this_service_is_for_an_operator() {
+    let world = World::start().await;
+    let schemas = world.schemas();
+    for (status, body) in [
+        (401, "<html>who are you</html>"),
+        (403, r#"{"error_code":40301,"message":"not for you"}"#),
+    ] {
+        world.answers(2, status, body);
+        let error = refusal(&schemas, 2).await;
+        assert!(matches!(error, SchemaError::Denied { id: 2, .. }), "{error}");
+        assert_eq!(decision(&schemas, 2).await, Decision::Exit);
+    }
+    // What it let it read before, it reads on with.
+    world.store.keep_writer_schema(2, ENVELOPE).await.unwrap();
+    schemas.load(2).await.unwrap();
+}
+
 /// The minute itself is in the end-to-end tests.
 #[tokio::test]
 async fn an_unknown_id_is_waited_for_from_when_it_was_first_met() {
@@ -183,7 +201,7 @@ async fn what_is_no_schema_is_final_and_not_kept() {
         ),
         (5, elsewhere),
     ] {
-        world.answers(id, 200, answer);
+        world.answers(id, 200, answer.to_string());
         for _ in 0..3 {
             let error = refusal(&schemas, id).await;
             assert!(matches!(error, SchemaError::Invalid { .. }), "{id}: {error}");
