@@ -3,7 +3,7 @@
 //! Invariant: a room knows the generation of the post it was opened for (`generation`), so that a
 //! delete closes the rooms of its own generation and never those of a post created again.
 
-use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
+use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use serde::{Deserialize, Serialize};
 
 use crate::notification::CloseReason;
@@ -38,11 +38,36 @@ pub enum RoomState {
     Closed,
 }
 
-/// Identity of a deletion: the post, and the LSN up to which its rooms go.
+/// Identity of a deletion: the post, and the LSN up to which its rooms go. Stored as `post@lsn`, which any
+/// server finds by its index; a document would depend on the order of its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DeletionId {
     pub post: i64,
     pub lsn: i64,
+}
+
+impl From<DeletionId> for String {
+    fn from(DeletionId { post, lsn }: DeletionId) -> Self {
+        format!("{post}@{lsn}")
+    }
+}
+
+impl From<DeletionId> for Bson {
+    fn from(id: DeletionId) -> Self {
+        Self::String(id.into())
+    }
+}
+
+impl TryFrom<String> for DeletionId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = text.split_once('@');
+        let numbers = parts.and_then(|(post, lsn)| Some((post.parse().ok()?, lsn.parse().ok()?)));
+        let (post, lsn) = numbers.ok_or_else(|| format!("{text:?} is not post@lsn"))?;
+        Ok(Self { post, lsn })
+    }
 }
 
 /// The newest message, kept on the room for lists.
@@ -87,4 +112,23 @@ impl Room {
 pub struct Closed {
     pub trade_post_id: i64,
     pub reason: CloseReason,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DeletionId;
+
+    #[test]
+    fn a_deletion_is_read_as_it_was_written() {
+        let id = DeletionId {
+            post: 42,
+            lsn: i64::MAX,
+        };
+        let text = String::from(id);
+        assert_eq!(text, "42@9223372036854775807");
+        assert_eq!(DeletionId::try_from(text), Ok(id));
+        for wrong in ["", "42", "42@", "@1", "42@x", "42@1@2"] {
+            DeletionId::try_from(wrong.to_owned()).unwrap_err();
+        }
+    }
 }

@@ -8,19 +8,22 @@ use std::collections::{BTreeMap, HashMap};
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::{DateTime, Document, doc, oid::ObjectId, serialize_to_bson},
-    error::{Error, Result},
+    bson::{DateTime, Document, doc, oid::ObjectId},
+    error::Result,
     options::{UpdateManyModel, UpdateOneModel, WriteModel},
 };
 
-use super::{Store, notifications::Draft, now};
+use serde::Deserialize;
+
+use super::{Store, notifications::Draft, now, whole};
 use crate::{
     notification::{CloseReason, Kind},
-    room::{DeletionId, Room, RoomKey},
+    room::{DeletionId, RoomKey},
 };
 
-/// Most rooms that one transaction closes. A post with more is closed by several.
-const ROOMS_PER_TRANSACTION: usize = 500;
+/// Most rooms that one transaction closes: those of a batch, unless its posts have many. More are closed by
+/// several, one after the other.
+const ROOMS_PER_TRANSACTION: usize = 1000;
 
 /// A post whose rooms are to be closed.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,16 @@ pub struct Closing {
     pub captured_at: Option<DateTime>,
     pub received_at: DateTime,
     pub erase_at: DateTime,
+}
+
+/// What closing needs to know of a room.
+#[derive(Debug, Deserialize)]
+struct OpenRoom {
+    #[serde(rename = "_id")]
+    id: ObjectId,
+    trade_post_id: i64,
+    members: [i64; 2],
+    next_seq: i64,
 }
 
 impl Store {
@@ -48,6 +61,7 @@ impl Store {
             .clone_with_type::<RoomKey>()
             .find(filter)
             .projection(RoomKey::fields())
+            .batch_size(whole(ROOMS_PER_TRANSACTION))
             .await?;
         let mut closed = 0;
         let mut chunk = Vec::new();
@@ -89,9 +103,15 @@ impl Store {
         let closings: HashMap<ObjectId, &Closing> =
             chunk.iter().map(|(room, closing)| (room.id, closing)).collect();
         let ids: Vec<ObjectId> = closings.keys().copied().collect();
-        let filter = doc! { "_id": { "$in": ids }, "state": "open" };
-        let mut open = self.rooms.find(filter).session(&mut *session).await?;
-        let mut rooms: BTreeMap<DeletionId, (&Closing, Vec<Room>)> = BTreeMap::new();
+        let mut open = self
+            .rooms
+            .clone_with_type::<OpenRoom>()
+            .find(doc! { "_id": { "$in": ids }, "state": "open" })
+            .projection(doc! { "trade_post_id": 1, "members": 1, "next_seq": 1 })
+            .batch_size(whole(chunk.len()))
+            .session(&mut *session)
+            .await?;
+        let mut rooms: BTreeMap<DeletionId, (&Closing, Vec<OpenRoom>)> = BTreeMap::new();
         let mut drafts = Vec::new();
         while let Some(room) = open.next(&mut *session).await.transpose()? {
             let Some(closing) = closings
@@ -117,29 +137,27 @@ impl Store {
         if rooms.is_empty() {
             return Ok(0);
         }
-        let mut models = Vec::with_capacity(2 * rooms.len());
-        for (closing, rooms) in rooms.values() {
-            models.extend(self.close_models(closing, rooms, now)?);
-        }
+        let models = rooms
+            .values()
+            .flat_map(|(closing, rooms)| self.close_models(closing, rooms, now));
         self.client.bulk_write(models).session(&mut *session).await?;
         self.notify(drafts, now, session).await?;
         Ok(rooms.values().map(|(_, rooms)| rooms.len()).sum())
     }
 
-    fn close_models(&self, closing: &Closing, rooms: &[Room], now: DateTime) -> Result<[WriteModel; 2]> {
+    fn close_models(&self, closing: &Closing, rooms: &[OpenRoom], now: DateTime) -> [WriteModel; 2] {
         let ids: Vec<ObjectId> = rooms.iter().map(|room| room.id).collect();
-        let id = serialize_to_bson(&closing.id).map_err(Error::custom)?;
         let close = UpdateManyModel::builder()
             .namespace(self.rooms.namespace())
             .filter(doc! { "_id": { "$in": ids } })
-            .update(doc! { "$set": { "state": "closed", "closed_by": id.clone() } })
+            .update(doc! { "$set": { "state": "closed", "closed_by": closing.id } })
             .build();
         // Back to pending also when an eraser already works on rooms closed before these.
         let count = i64::try_from(rooms.len()).unwrap_or(i64::MAX);
         let messages: i64 = rooms.iter().map(|room| room.next_seq - 1).sum();
         let record = UpdateOneModel::builder()
             .namespace(self.deletions.namespace())
-            .filter(doc! { "_id": id })
+            .filter(doc! { "_id": closing.id })
             .update(doc! {
                 "$set": {
                     "state": "pending",
@@ -149,6 +167,7 @@ impl Store {
                 },
                 "$inc": { "rooms": count, "messages": messages },
                 "$setOnInsert": {
+                    "trade_post_id": closing.id.post,
                     "committed_at": closing.committed_at,
                     "captured_at": closing.captured_at,
                     "received_at": closing.received_at,
@@ -157,6 +176,6 @@ impl Store {
             })
             .upsert(true)
             .build();
-        Ok([close.into(), record.into()])
+        [close.into(), record.into()]
     }
 }

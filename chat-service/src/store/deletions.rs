@@ -6,7 +6,7 @@
 
 use futures_util::TryStreamExt;
 use mongodb::{
-    bson::{Bson, DateTime, Document, doc, oid::ObjectId, serialize_to_bson},
+    bson::{DateTime, Document, doc, oid::ObjectId, serialize_to_bson},
     error::{Error, Result},
 };
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use crate::room::DeletionId;
 pub struct Deletion {
     #[serde(rename = "_id")]
     pub id: DeletionId,
+    pub trade_post_id: i64,
     pub state: DeletionState,
     /// Rooms closed, and messages in them: what there is to erase.
     pub rooms: i64,
@@ -91,7 +92,7 @@ impl Store {
     ) -> Result<Vec<Deletion>> {
         let mut filter = Document::new();
         if let Some(post) = post {
-            filter.insert("_id.post", post);
+            filter.insert("trade_post_id", post);
         }
         if let Some(state) = state {
             filter.insert("state", serialize_to_bson(&state).map_err(Error::custom)?);
@@ -104,10 +105,4 @@ impl Store {
             .try_collect()
             .await
     }
-}
-
-pub(super) fn deletion_ids<'a>(ids: impl IntoIterator<Item = &'a DeletionId>) -> Result<Vec<Bson>> {
-    ids.into_iter()
-        .map(|id| serialize_to_bson(id).map_err(Error::custom))
-        .collect()
 }

@@ -12,7 +12,7 @@ use std::{
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::{DateTime, Document, doc, oid::ObjectId, serialize_to_bson},
+    bson::{Bson, DateTime, Document, doc, oid::ObjectId, serialize_to_bson},
     error::{Error, Result},
     options::{UpdateOneModel, WriteModel},
 };
@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use super::{
     Store,
-    deletions::{Deletion, Erased, UnderWay, deletion_ids},
+    deletions::{Deletion, Erased, UnderWay},
 };
 use crate::room::DeletionId;
 
@@ -67,7 +67,7 @@ impl Store {
             return Ok(None);
         }
         let fitting = &found[..fitting(&found, quota)];
-        let ids = deletion_ids(fitting.iter().map(|deletion| &deletion.id))?;
+        let ids: Vec<Bson> = fitting.iter().map(|deletion| deletion.id.into()).collect();
         let owner = ObjectId::new();
         let mut still_due = due;
         still_due.insert("_id", doc! { "$in": &ids });
@@ -99,7 +99,7 @@ impl Store {
         let filter = doc! {
             "trade_post_id": { "$in": posts },
             "state": "closed",
-            "closed_by": { "$in": deletion_ids(&leased.deletions)? },
+            "closed_by": { "$in": leased.ids() },
         };
         self.rooms
             .clone_with_type::<ClosedRoom>()
@@ -129,7 +129,7 @@ impl Store {
         let progress = doc! { "$set": { "under_way": under_way } };
         let owned = self
             .deletions
-            .update_one(leased.owned(deletion)?, progress)
+            .update_one(leased.owned(deletion), progress)
             .await?;
         if owned.matched_count != 1 {
             return Err(Error::custom(LeaseLost));
@@ -167,7 +167,7 @@ impl Store {
             count.rooms += 1;
             count.messages += room.messages();
         }
-        let models = counts
+        let models: Vec<WriteModel> = counts
             .iter()
             .map(|(deletion, erased)| {
                 let mut update = doc! {
@@ -179,12 +179,12 @@ impl Store {
                 }
                 let model = UpdateOneModel::builder()
                     .namespace(self.deletions.namespace())
-                    .filter(leased.owned(*deletion)?)
+                    .filter(leased.owned(*deletion))
                     .update(update)
                     .build();
-                Ok(model.into())
+                model.into()
             })
-            .collect::<Result<Vec<WriteModel>>>()?;
+            .collect();
         let counted = self.client.bulk_write(models).session(session).await?;
         if usize::try_from(counted.matched_count) == Ok(counts.len()) {
             Ok(())
@@ -197,7 +197,7 @@ impl Store {
     pub async fn finish(&self, leased: &Leased, now: DateTime) -> Result<()> {
         let done = doc! { "$set": { "state": "done", "done_at": now, "lease": null } };
         self.deletions
-            .update_many(leased.all_owned()?, done)
+            .update_many(leased.all_owned(), done)
             .await
             .map(drop)
     }
@@ -206,20 +206,23 @@ impl Store {
     pub async fn give_back(&self, leased: &Leased, now: DateTime) -> Result<()> {
         let free = doc! { "$set": { "lease": { "owner": null, "until": now } } };
         self.deletions
-            .update_many(leased.all_owned()?, free)
+            .update_many(leased.all_owned(), free)
             .await
             .map(drop)
     }
 }
 
 impl Leased {
-    fn owned(&self, deletion: DeletionId) -> Result<Document> {
-        let id = serialize_to_bson(&deletion).map_err(Error::custom)?;
-        Ok(doc! { "_id": id, "lease.owner": self.owner })
+    fn ids(&self) -> Vec<Bson> {
+        self.deletions.iter().map(|id| (*id).into()).collect()
     }
 
-    fn all_owned(&self) -> Result<Document> {
-        Ok(doc! { "_id": { "$in": deletion_ids(&self.deletions)? }, "lease.owner": self.owner })
+    fn owned(&self, deletion: DeletionId) -> Document {
+        doc! { "_id": deletion, "lease.owner": self.owner }
+    }
+
+    fn all_owned(&self) -> Document {
+        doc! { "_id": { "$in": self.ids() }, "lease.owner": self.owner }
     }
 }
 

@@ -218,3 +218,8 @@ pub fn is_duplicate_key(error: &Error) -> bool {
         _ => false,
     }
 }
+
+/// So large a batch of a cursor that this many documents need no second one.
+fn whole(documents: usize) -> u32 {
+    u32::try_from(documents).unwrap_or(u32::MAX).saturating_add(1)
+}

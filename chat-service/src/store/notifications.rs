@@ -13,7 +13,7 @@ use mongodb::{
     options::{UpdateOneModel, WriteModel},
 };
 
-use super::Store;
+use super::{Store, whole};
 use crate::{
     message::Message,
     notification::{Frame, Kind, Notification},
@@ -55,6 +55,7 @@ impl Store {
         let mut inboxes = self
             .inboxes
             .find(doc! { "_id": { "$in": members } })
+            .batch_size(whole(counts.len()))
             .session(&mut *session)
             .await?;
         let mut next: HashMap<i64, i64> = HashMap::with_capacity(counts.len());

@@ -14,7 +14,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Store, whole};
 
 /// A trade post's projection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,7 @@ impl Store {
     pub async fn fenced(&self, ids: &[i64]) -> Result<Vec<TradePost>> {
         self.posts
             .find(doc! { "_id": { "$in": ids }, "state": "deleted" })
+            .batch_size(whole(ids.len()))
             .await?
             .try_collect()
             .await
