@@ -35,6 +35,7 @@ pub struct Chat {
     pub admin: String,
     pub store: Store,
     pub http: reqwest::Client,
+    erase_after: Duration,
     signer: Signer,
     service: JoinHandle<anyhow::Result<()>>,
     shutdown: DropGuard,
@@ -95,6 +96,7 @@ impl Chat {
             .create_indexes(config.fence_ttl, config.notification_ttl)
             .await
             .unwrap();
+        let erase_after = config.erase_after;
         let shutdown = CancellationToken::new();
         let service = tokio::spawn(run(config, listeners, shutdown.clone()));
         Self {
@@ -102,6 +104,7 @@ impl Chat {
             admin,
             store,
             http: reqwest::Client::new(),
+            erase_after,
             signer,
             service,
             shutdown: shutdown.drop_guard(),
@@ -195,7 +198,7 @@ impl Chat {
     async fn carry_out(&self, events: impl IntoIterator<Item = Event>) -> usize {
         let mut rooms = 0;
         for step in plan(events) {
-            rooms += carry_out(&self.store, &step, now(), Duration::ZERO)
+            rooms += carry_out(&self.store, &step, now(), self.erase_after)
                 .await
                 .unwrap()
                 .rooms;

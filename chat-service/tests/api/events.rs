@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::chat::{Answer, BUYER, Chat, SELLER, STRANGER, delete, eventually};
 
-async fn open(chat: &Chat, member: i64, last_event_id: Option<i64>) -> EventStream {
+pub async fn open(chat: &Chat, member: i64, last_event_id: Option<i64>) -> EventStream {
     let bases = Bases {
         trade: String::new(),
         chat: chat.base.clone(),
@@ -21,7 +21,7 @@ async fn open(chat: &Chat, member: i64, last_event_id: Option<i64>) -> EventStre
         .unwrap()
 }
 
-async fn next(stream: &mut EventStream) -> (i64, String, serde_json::Value) {
+pub async fn next(stream: &mut EventStream) -> (i64, String, serde_json::Value) {
     let event = timeout(Duration::from_secs(10), stream.next())
         .await
         .expect("an event in time")

@@ -8,6 +8,7 @@ mod chat;
 mod dead_letters;
 mod deletion;
 mod events;
+mod kept;
 mod messages;
 mod projection;
 mod refusals;
