@@ -21,7 +21,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, StreamConsumer},
     error::{KafkaError, KafkaResult},
-    message::{Headers, OwnedMessage},
+    message::OwnedMessage,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use service_kit::health::Dependency;
@@ -31,13 +31,14 @@ use tracing::{debug, info, warn};
 use super::{
     change_event::HEARTBEAT_TOPIC,
     error::{Decision, Failure},
+    headers,
     status::{Partition, Report, Status},
 };
 use crate::{config::KafkaConfig, metrics::ChatMetrics};
 
 /// Most records of a batch.
 pub const MAX_BATCH: usize = 500;
-/// Most bytes of keys and values of a batch.
+/// Most bytes of keys, values and headers of a batch.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// A batch that takes longer is worked on with its partitions paused.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -151,7 +152,7 @@ impl Consumer {
     async fn next(&mut self) -> KafkaResult<OwnedMessage> {
         loop {
             let error = match self.inner.recv().await {
-                Ok(message) => return Ok(message.detach()),
+                Ok(message) => return Ok(headers::readable(message.detach())),
                 Err(error) => error,
             };
             let fenced = error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId);
@@ -283,17 +284,9 @@ impl Consumer {
     }
 }
 
-/// The value of the record's header of this name.
-pub fn header<'a>(message: &'a OwnedMessage, name: &str) -> Option<&'a [u8]> {
-    message
-        .headers()?
-        .iter()
-        .find(|header| header.key == name)
-        .and_then(|header| header.value)
-}
-
 fn size(message: &OwnedMessage) -> usize {
-    message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
+    let parts = [message.key(), message.payload()];
+    parts.into_iter().flatten().map(<[u8]>::len).sum::<usize>() + headers::size(message)
 }
 
 fn join(

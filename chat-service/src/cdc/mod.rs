@@ -34,6 +34,7 @@ pub mod consumer;
 pub mod dead_letter;
 pub mod error;
 mod excerpt;
+mod headers;
 pub mod plan;
 mod record;
 pub mod registry;
@@ -285,7 +286,7 @@ impl Pipeline {
             },
             key,
             value,
-            moved_to: consumer::header(message, change_event::MOVED_TO),
+            moved_to: headers::value(message, change_event::MOVED_TO),
         })?)
     }
 
