@@ -1,7 +1,7 @@
 //! What a Debezium record says about a trade post.
 //!
 //! Invariant: a [`ChangeEvent`] is only made from a record that was understood whole. Every byte of
-//! key and value was consumed, the operation is a known one, ids and positions are positive, and of
+//! key and value was consumed, the operation is a known one, ids, positions and times are sound, and of
 //! the old row (`before`) nothing is read: with the default replica identity all of it but the key is
 //! filled with defaults.
 
@@ -15,6 +15,9 @@ pub const MOVED_TO: &str = "__debezium.newkey";
 
 /// Schema and table that records are about. A delete of another table's row would look just like one of ours.
 const TABLE: (&str, &str) = ("public", "trade_posts");
+
+/// In milliseconds since the epoch; its times can still be written down.
+const YEAR_10000: i64 = 253_402_300_800_000;
 
 /// What the name of Debezium's heartbeat topic begins with; the topic prefix follows.
 pub const HEARTBEAT_TOPIC: &str = "__debezium-heartbeat.";
@@ -154,6 +157,8 @@ pub enum MalformedRecord {
     InvalidLsn(i64),
     #[error("value: source.sequence \"{0}\" is not a JSON array of two LSNs")]
     MalformedSequence(String),
+    #[error("value: {0} ms since the epoch is no time of a change")]
+    InvalidTime(i64),
     #[error("key: the record has none")]
     MissingKey,
     #[error("value: the heartbeat has none")]
@@ -219,7 +224,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
     let Some(op) = Op::of(&envelope.op) else {
         return Err(MalformedRecord::UnknownOperation(excerpt(&envelope.op)));
     };
-    let times = envelope.times();
+    let times = envelope.times()?;
     let Source { schema, table, .. } = &envelope.source;
     let event = match op {
         Op::Message => None,
@@ -265,7 +270,7 @@ pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
     let Heartbeat { ts_ms } = read(Part::Value, value)?;
     Ok(Understood {
         op: Op::Heartbeat,
-        committed_ms: Some(ts_ms),
+        committed_ms: Some(time(ts_ms)?),
         event: None,
     })
 }
@@ -340,6 +345,15 @@ fn second_of(sequence: &str) -> Option<i64> {
     this?.parse().ok()
 }
 
+/// A time, if it is one that can be calculated with.
+fn time(ms: i64) -> Result<i64, MalformedRecord> {
+    if (0..YEAR_10000).contains(&ms) {
+        Ok(ms)
+    } else {
+        Err(MalformedRecord::InvalidTime(ms))
+    }
+}
+
 /// Decodes one datum and checks that nothing is left over: a datum that was cut, or read with another
 /// schema than it was written with, hardly ever ends where its bytes do.
 fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Result<T, MalformedRecord> {
@@ -393,11 +407,11 @@ record! {
 }
 
 impl Envelope {
-    fn times(&self) -> CaptureTimes {
-        CaptureTimes {
-            committed_ms: self.source.ts_ms,
-            captured_ms: self.ts_ms.unwrap_or(self.source.ts_ms),
-        }
+    fn times(&self) -> Result<CaptureTimes, MalformedRecord> {
+        Ok(CaptureTimes {
+            committed_ms: time(self.source.ts_ms)?,
+            captured_ms: time(self.ts_ms.unwrap_or(self.source.ts_ms))?,
+        })
     }
 }
 

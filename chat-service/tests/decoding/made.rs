@@ -4,7 +4,7 @@ use apache_avro::{
     Schema, reader::datum::GenericDatumReader, types::Value, writer::datum::GenericDatumWriter,
 };
 use chat_service::cdc::{
-    change_event::{Event, MalformedRecord, Op, Part, Position, Record, Understood, decode},
+    change_event::{Event, MalformedRecord, Op, Part, Position, Record, Understood, decode, heartbeat},
     wire::HEADER_LEN,
     writer_schema::{parse, reader},
 };
@@ -213,6 +213,26 @@ fn every_change_has_a_place_in_the_log() {
             *at(value, &sequence) = none();
         };
         assert_eq!(wrong(&nowhere), MalformedRecord::MissingLsn);
+    }
+}
+
+/// Ages are calculated from them.
+#[test]
+fn times_are_times() {
+    for ms in [i64::MIN, -1, 253_402_300_800_000, i64::MAX] {
+        let invalid = MalformedRecord::InvalidTime(ms);
+        assert_eq!(
+            wrong("d.value", |value| *at(value, &["source", "ts_ms"]) = ms.into()),
+            invalid
+        );
+        assert_eq!(
+            wrong("c.value", |value| *at(value, &["ts_ms"]) = some(ms)),
+            invalid
+        );
+        let beat = r#"{"type":"record","name":"Beat","fields":[{"name":"ts_ms","type":"long"}]}"#;
+        let schema = parse(beat).unwrap();
+        let beat = heartbeat((&reader(&schema).unwrap(), &zigzag(ms)));
+        assert_eq!(beat, Err(invalid));
     }
 }
 
