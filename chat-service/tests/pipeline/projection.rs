@@ -1,6 +1,6 @@
 //! Batches in which some posts are known and others are not, whatever their records suggest.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chat_service::store::posts::PostState;
 use mongodb::bson::doc;
@@ -50,32 +50,27 @@ async fn each_post_of_a_mixed_batch_gets_its_own_news() {
 }
 
 /// A fence may expire at any moment, also between two statements of one batch.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn posts_whose_fences_expire_meanwhile_are_projected_nevertheless() {
     let bed = Bed::new().await;
     let ids: Vec<i64> = (1..=200).collect();
-    let expiring = {
-        let posts = bed.store.posts.clone();
-        tokio::spawn(async move {
-            loop {
-                posts.delete_many(doc! { "state": "deleted" }).await.unwrap();
-            }
-        })
-    };
-    for round in 1..=20 {
-        bed.batch(ids.iter().map(|id| event(*id, round, delete(100 * round))))
+    for round in 1..=40 {
+        let (deleted, again) = (100 * round, 100 * round + 1);
+        bed.batch(ids.iter().map(|id| event(*id, round, delete(deleted))))
             .await;
-        let again = ids.iter().map(|id| event(*id, round, create(100 * round + 1)));
-        bed.batch(again).await;
+        let expire = async {
+            tokio::time::sleep(Duration::from_micros(rand::random_range(0..30_000))).await;
+            let fences = doc! { "state": "deleted" };
+            bed.store.posts.delete_many(fences).await.unwrap()
+        };
+        let created = ids.iter().map(|id| event(*id, round, create(again)));
+        tokio::join!(bed.batch(created), expire);
         let found = posts(&bed, &ids).await;
-        assert_eq!(found.len(), ids.len());
-        assert!(
-            found
-                .values()
-                .all(|(state, lsn, _)| (*state, *lsn) == (PostState::Live, 100 * round + 1))
-        );
+        assert_eq!(found.len(), ids.len(), "round {round}");
+        let alive =
+            |(state, lsn, _): &(PostState, i64, Option<String>)| (*state, *lsn) == (PostState::Live, again);
+        assert!(found.values().all(alive), "round {round}");
     }
-    expiring.abort();
 }
 
 /// Two instances that read the same records, during a rebalance.
