@@ -70,8 +70,9 @@ enum Turn {
 impl Eraser {
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let mut pace = Pace::new(self.rate, Instant::now());
+        let mut held = None;
         while !shutdown.is_cancelled() {
-            match self.turn(&mut pace, &shutdown).await {
+            match self.turn(&mut held, &mut pace, &shutdown).await {
                 Ok(Turn::Unfinished) => continue,
                 Ok(Turn::Done { deletions }) => {
                     info!("erased the chats of {deletions} deleted posts");
@@ -93,19 +94,37 @@ impl Eraser {
         Ok(())
     }
 
-    /// Leases what is due and erases as much of it as a turn may.
-    async fn turn(&self, pace: &mut Pace, shutdown: &CancellationToken) -> Result<Turn> {
-        let (chunk, mut quota) = limits(self.chunk, self.rate);
-        let Some(mut leased) = self.store.lease(now(), LEASE, quota).await? else {
+    /// Leases what is due and erases as much of it as a turn may. What an earlier turn could not go on with is
+    /// `held`, and given back first: MongoDB may be back long before the lease runs out.
+    async fn turn(
+        &self,
+        held: &mut Option<Leased>,
+        pace: &mut Pace,
+        shutdown: &CancellationToken,
+    ) -> Result<Turn> {
+        if let Some(leased) = held {
+            self.store.give_back(leased, now()).await?;
+            *held = None;
+        }
+        let (_, quota) = limits(self.chunk, self.rate);
+        let Some(leased) = self.store.lease(now(), LEASE, quota).await? else {
             return Ok(Turn::Idle);
         };
         if leased.deletions.is_empty() {
             return Ok(Turn::Unfinished);
         }
+        let leased = held.insert(leased);
+        let turn = self.work(leased, pace, shutdown).await?;
+        *held = None;
+        Ok(turn)
+    }
+
+    async fn work(&self, leased: &mut Leased, pace: &mut Pace, shutdown: &CancellationToken) -> Result<Turn> {
+        let (chunk, mut quota) = limits(self.chunk, self.rate);
         loop {
-            let rooms = self.store.rooms_left(&leased, PAGE).await?;
+            let rooms = self.store.rooms_left(leased, PAGE).await?;
             if rooms.is_empty() {
-                self.store.finish(&leased, now()).await?;
+                self.store.finish(leased, now()).await?;
                 return Ok(Turn::Done {
                     deletions: leased.deletions.len(),
                 });
@@ -120,12 +139,12 @@ impl Eraser {
                     break;
                 }
                 let begun = Instant::now();
-                self.erase(&step, &mut leased).await?;
+                self.erase(&step, leased).await?;
                 pace.erased(step.documents(), begun);
                 quota -= step.documents();
             }
             if quota <= 0 {
-                self.store.give_back(&leased, now()).await?;
+                self.store.give_back(leased, now()).await?;
                 return Ok(Turn::Unfinished);
             }
         }
