@@ -57,7 +57,7 @@ pub mod view;
 /// How long open requests may take after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long everything may take: less than those ten seconds that orchestrators give at least.
-const ENDS_WITHIN: Duration = Duration::from_secs(8);
+const ENDS_WITHIN: Duration = Duration::from_secs(7);
 /// Wait between two tries to prepare MongoDB.
 const PREPARE_AGAIN: Duration = Duration::from_secs(2);
 
