@@ -13,7 +13,7 @@ use mongodb::{
 use super::{DUPLICATE_KEY, Store};
 use crate::cdc::{
     change_event::Position,
-    plan::{NewState, PostPlan, Row},
+    plan::{End, NewState, PostPlan, Row},
 };
 
 /// Posts that one statement updates. A statement costs a commit of its own, which is dearer than what it
@@ -30,6 +30,7 @@ struct News {
     fields: Document,
     /// The post may have lived on since a generation behind this LSN.
     ended: Option<i64>,
+    ends: Vec<Document>,
     last: Document,
 }
 
@@ -114,7 +115,7 @@ impl News {
         let NewState { lsn, row } = post.state.as_ref()?;
         let Position { partition, offset } = post.last;
         // The batch may hold the end of one generation together with the begin of the next.
-        let ended = post.deleted.map_or(-1, |deleted| deleted.lsn);
+        let ended = post.ends.last().map_or(-1, End::lsn);
         let (fields, ended) = match row {
             Row::Lives { post, born } => (
                 doc! {
@@ -124,16 +125,15 @@ impl News {
                     "state": "live",
                     "generation": born.unwrap_or(*lsn),
                     "deleted_at": null,
-                    "moved_to": null,
                 },
                 born.is_none().then_some(ended),
             ),
             Row::Gone => (doc! { "state": "deleted", "deleted_at": now }, None),
-            Row::Moved(to) => (
-                doc! { "state": "deleted", "deleted_at": now, "moved_to": *to },
-                None,
-            ),
         };
+        let ends = post.ends.iter().map(|end| match end {
+            End::Deleted(deleted) => doc! { "lsn": deleted.lsn, "to": null },
+            End::Moved(moved) => doc! { "lsn": moved.lsn, "to": moved.to },
+        });
         let last = doc! { "partition": partition, "offset": offset, "is_delete": post.last_is_delete };
         Some(Self {
             id: post.trade_post_id,
@@ -141,6 +141,7 @@ impl News {
             lsn: *lsn,
             fields,
             ended,
+            ends: ends.collect(),
             last,
         })
     }
@@ -149,6 +150,7 @@ impl News {
     fn document(&self) -> Document {
         let mut document = doc! { "_id": self.id, "lsn": self.lsn };
         document.extend(self.fields.clone());
+        document.insert("ends", self.ends.clone());
         document.insert("last", self.last.clone());
         document
     }
@@ -162,10 +164,13 @@ fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
             lsn,
             fields,
             ended,
+            ends,
             last,
             ..
         } = news;
-        let own = doc! { "lsn": *lsn, "fields": fields.clone(), "ended": *ended, "last": last.clone() };
+        let own = doc! {
+            "lsn": *lsn, "fields": fields.clone(), "ended": *ended, "ends": ends.clone(), "last": last.clone(),
+        };
         (news.id, own)
     }));
     let newer = doc! { "$gt": ["$own.lsn", { "$ifNull": ["$lsn", -1_i64] }] };
@@ -184,6 +189,7 @@ fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
         "$$ROOT",
         { "$cond": [newer, taken_over, nothing()] },
         { "$cond": [lives_on, { "generation": "$generation" }, nothing()] },
+        { "ends": { "$setUnion": [{ "$ifNull": ["$ends", []] }, "$own.ends"] } },
         { "last": { "$cond": [replayed, "$last", "$own.last"] } },
     ] };
     (
@@ -210,7 +216,8 @@ fn end_of_row(tombstones: &[(i64, Position)], now: DateTime) -> (Vec<i64>, Vec<D
             { "$lt": ["$last.offset", "$own.offset"] },
         ] },
     ] };
-    let ended = doc! { "state": "deleted", "deleted_at": now, "last": "$own" };
+    let all = doc! { "$concatArrays": [{ "$ifNull": ["$ends", []] }, [{ "lsn": "$lsn", "to": null }]] };
+    let ended = doc! { "state": "deleted", "deleted_at": now, "ends": all, "last": "$own" };
     let update = doc! { "$mergeObjects": ["$$ROOT", { "$cond": [ends, ended, nothing()] }] };
     (
         ids,

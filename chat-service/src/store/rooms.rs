@@ -6,7 +6,7 @@
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::{DateTime, doc, oid::ObjectId},
+    bson::{DateTime, Document, doc, oid::ObjectId},
     error::Result,
 };
 
@@ -55,8 +55,11 @@ impl Store {
         match outcome {
             // Lost the race against the same buyer's other request.
             Err(error) if is_duplicate_key(&error) => {
-                let room = self.open_room_of(trade_post_id, buyer_id).await?;
-                room.map(Opened::Existing).ok_or(error)
+                let generation = self.post(trade_post_id).await?.map_or(0, |post| post.generation);
+                let room = self
+                    .rooms
+                    .find_one(open_room(trade_post_id, buyer_id, generation));
+                room.await?.map(Opened::Existing).ok_or(error)
             }
             outcome => outcome,
         }
@@ -80,7 +83,7 @@ impl Store {
         if seller_id == buyer_id {
             return Ok(Opened::OwnPost);
         }
-        let open = doc! { "trade_post_id": trade_post_id, "buyer_id": buyer_id, "state": "open" };
+        let open = open_room(trade_post_id, buyer_id, post.generation);
         if let Some(room) = self.rooms.find_one(open).session(&mut *session).await? {
             return Ok(Opened::Existing(room));
         }
@@ -107,11 +110,6 @@ impl Store {
         };
         self.notify(vec![draft], now, session).await?;
         Ok(Opened::New(room))
-    }
-
-    async fn open_room_of(&self, trade_post_id: i64, buyer_id: i64) -> Result<Option<Room>> {
-        let open = doc! { "trade_post_id": trade_post_id, "buyer_id": buyer_id, "state": "open" };
-        self.rooms.find_one(open).await
     }
 
     /// The room, if `member` is in it.
@@ -177,6 +175,17 @@ impl Store {
             .await?
             .try_collect()
             .await
+    }
+}
+
+/// The buyer's open room about the row that lives now. One of an earlier row may still be open, and is about
+/// to be closed or to go where that row went.
+fn open_room(trade_post_id: i64, buyer_id: i64, generation: i64) -> Document {
+    doc! {
+        "trade_post_id": trade_post_id,
+        "buyer_id": buyer_id,
+        "state": "open",
+        "generation": { "$gte": generation },
     }
 }
 

@@ -175,15 +175,7 @@ impl Chat {
 
     /// Carries out captured changes as the consumer does, as one batch. Answers the rooms closed.
     pub async fn capture(&self, changes: impl IntoIterator<Item = (i64, i64, Change)>) -> usize {
-        let events = changes.into_iter().map(|(trade_post_id, offset, change)| {
-            let position = Position { partition: 0, offset };
-            Event::Post(ChangeEvent {
-                trade_post_id,
-                position,
-                change,
-            })
-        });
-        self.carry_out(events.collect::<Vec<_>>()).await
+        self.carry_out(events(changes)).await
     }
 
     /// The whole table was emptied at `lsn`.
@@ -254,6 +246,18 @@ impl Answer {
         assert_eq!(self.body["status"], status);
         &self.body
     }
+}
+
+/// Posts' changes, with the offsets that they have in one partition.
+pub fn events(changes: impl IntoIterator<Item = (i64, i64, Change)>) -> impl Iterator<Item = Event> {
+    changes.into_iter().map(|(trade_post_id, offset, change)| {
+        let position = Position { partition: 0, offset };
+        Event::Post(ChangeEvent {
+            trade_post_id,
+            position,
+            change,
+        })
+    })
 }
 
 pub fn upsert(lsn: i64) -> Change {

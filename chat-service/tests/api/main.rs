@@ -10,6 +10,7 @@ mod deletion;
 mod events;
 mod kept;
 mod messages;
+mod moves;
 mod projection;
 mod refusals;
 mod rooms;
