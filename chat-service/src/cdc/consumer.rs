@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -25,7 +26,10 @@ use rdkafka::{
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use service_kit::health::Dependency;
-use tokio::time::sleep;
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -44,6 +48,8 @@ const MAX_BATCH_BYTES: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the group's coordinator may take to tell what was committed.
 const COMMITTED_BOUND: Duration = Duration::from_secs(10);
+/// How long the end may take.
+const CLOSE: Duration = Duration::from_secs(2);
 /// How often librdkafka reports lag and the brokers' state.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -171,8 +177,8 @@ impl Consumer {
         let context = self.inner.context().as_ref().clone();
         let new = join(&self.client, &self.topics, context)?;
         let old = std::mem::replace(&mut self.inner, new);
-        // Waits for its threads.
-        tokio::task::spawn_blocking(move || drop(old));
+        // Waits for its threads, and nobody has to wait for that.
+        thread::spawn(move || drop(old));
         Ok(())
     }
 
@@ -275,11 +281,21 @@ impl Consumer {
         }
     }
 
-    /// Commits what is stored and leaves the group.
-    pub fn close(self) {
-        match self.inner.commit_consumer_state(CommitMode::Sync) {
-            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
-            Err(error) => warn!(%error, "the last offsets were not committed; their records come again"),
+    /// Commits what is stored and leaves the group, if Kafka lets it do so in time.
+    pub async fn close(self) {
+        let (done, closed) = oneshot::channel();
+        // Not one of the runtime's threads: those it waits for at its end, for as long as Kafka is away.
+        thread::spawn(move || {
+            match self.inner.commit_consumer_state(CommitMode::Sync) {
+                Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+                Err(error) => warn!(%error, "the last offsets were not committed; their records come again"),
+            }
+            drop(self);
+            // Nobody may wait for it any more.
+            let _ = done.send(());
+        });
+        if timeout(CLOSE, closed).await.is_err() {
+            warn!("Kafka did not take the last offsets in time; their records come again");
         }
     }
 }

@@ -45,7 +45,7 @@ pub mod writer_schema;
 /// Longest wait between two tries of a batch.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How long a batch may go on after the shutdown began.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(4);
 /// How often partitions that stand still are looked for.
 const WATCH: Duration = Duration::from_secs(10);
 
@@ -111,11 +111,7 @@ pub async fn run(
         consumer.done(&batch);
     }
     info!("the consumer stops");
-    tokio::task::spawn_blocking(move || consumer.close())
-        .await
-        .unwrap_or_else(|panic| {
-            error!(%panic, "the consumer did not close");
-        });
+    consumer.close().await;
     Ok(())
 }
 
