@@ -40,7 +40,7 @@ async fn one_of_two_instances_is_killed_for_good() {
         scene.settle().await;
         let taken_over = scene.partitions(scene.second()).await;
         assert_eq!(taken_over, first.union(&second).copied().collect());
-        watch.end(scene.second(), &[]);
+        watch.end(scene.second()).await;
     })
     .await;
 }

@@ -15,8 +15,10 @@ use e2e::{
 };
 use futures_util::future::join_all;
 use local_stack::{
+    Stack,
     client::Client,
     services::{self, Service},
+    testing,
 };
 use mongodb::bson::doc;
 use rand::random_range;
@@ -64,6 +66,7 @@ impl Scene<'_> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
         let _alone = ONE_AT_A_TIME.lock().await;
         let begun = Instant::now();
+        mend(testing::stack().await).await;
         World::run_before_capture(async |world| {
             let second = if instances == 1 {
                 None
@@ -231,5 +234,16 @@ impl Scene<'_> {
         let status = connect.status(&self.world.name).await.unwrap().unwrap();
         assert_eq!(Standing::of(&status), Standing::Running, "{status:?}");
         self.settled = true;
+    }
+}
+
+/// Starts what a test that failed has left broken.
+async fn mend(stack: &Stack) {
+    for server in stack.servers() {
+        if server.pid().is_some() {
+            server.cont().unwrap();
+        } else {
+            server.restart().await.unwrap();
+        }
     }
 }

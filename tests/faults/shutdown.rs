@@ -118,3 +118,19 @@ async fn told_to_end_while_mongodb_does_not_answer_it_ends_in_time() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_to_end_while_kafka_is_away_it_ends_in_time() {
+    Scene::run(async |scene| {
+        let kafka = &scene.world.stack.kafka.server;
+        scene.middle().await;
+        kafka.kill().unwrap();
+        scene.deletes_go_on().await;
+        scene.world.chat.server.terminate().unwrap();
+        exits_well(&scene.world.chat, Instant::now()).await;
+        kafka.restart().await.unwrap();
+        scene.world.chat.server.restart().await.unwrap();
+        scene.settle().await;
+    })
+    .await;
+}

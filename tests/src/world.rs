@@ -150,8 +150,11 @@ impl World {
     /// If MongoDB does not answer.
     pub async fn end_transactions(&self) {
         let admin = self.store.client.database("admin");
-        let ended = admin.run_command(doc! { "killAllSessions": [] }).await;
-        ended.expect("MongoDB ends transactions");
+        // Connections may have been lost, too.
+        eventually("MongoDB ends transactions", STOP_BOUND, async || {
+            admin.run_command(doc! { "killAllSessions": [] }).await
+        })
+        .await;
     }
 
     /// What a process of chat-service logged of partitions that it was given or that were taken from it.
