@@ -69,9 +69,13 @@ impl Deletes {
         *self.work.gone.borrow()
     }
 
-    /// Lets so many more be deleted.
-    pub fn more(&self, posts: u64) {
-        self.work.limit.send_modify(|limit| *limit += posts);
+    /// Lets so many more be deleted than are by now, or may be. Answers how many are by now.
+    pub fn more(&self, posts: u64) -> u64 {
+        let gone = self.gone();
+        self.work
+            .limit
+            .send_modify(|limit| *limit = (*limit).max(gone) + posts);
+        gone
     }
 
     /// Waits until so many are deleted.

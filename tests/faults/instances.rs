@@ -14,6 +14,7 @@ async fn the_only_instance_is_killed_twice() {
         scene.world.chat.server.restart().await.unwrap();
         scene.tells("back");
         let closed = scene.closed().await;
+        scene.deletes_go_on().await;
         eventually("it is at work again", BOUND, async || {
             let now = scene.closed().await;
             if now > closed { Ok(()) } else { Err(now) }

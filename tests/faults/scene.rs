@@ -129,8 +129,8 @@ impl Scene<'_> {
     /// Waits until further posts are deleted, with the fault in place.
     pub async fn deletes_go_on(&self) {
         let deletes = self.deletes();
-        deletes.more(MEANWHILE);
-        deletes.reach(deletes.gone() + MEANWHILE / 2).await;
+        let gone = deletes.more(MEANWHILE);
+        deletes.reach(gone + MEANWHILE / 2).await;
         self.tells(format!("{} posts deleted meanwhile", deletes.gone()));
     }
 
