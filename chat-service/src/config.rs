@@ -78,7 +78,8 @@ pub struct KafkaConfig {
     #[arg(long, env = "KAFKA_GROUP_ID", default_value = "chat-service")]
     pub kafka_group_id: String,
 
-    /// Name of this instance in the group. With it, a quick restart moves no partitions.
+    /// Name of this instance in the group. With it, a quick restart moves no partitions. Name all
+    /// instances of a group or none.
     #[arg(long, env = "KAFKA_GROUP_INSTANCE_ID")]
     pub kafka_group_instance_id: Option<String>,
 

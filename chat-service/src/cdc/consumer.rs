@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, StreamConsumer},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol, StreamConsumer},
     error::{KafkaError, KafkaResult},
     message::OwnedMessage,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
@@ -94,7 +94,7 @@ impl Consumer {
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", config.kafka_offset_reset.name())
-            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("partition.assignment.strategy", assignment_strategy(config))
             .set("session.timeout.ms", "10000")
             .set("topic.metadata.refresh.interval.ms", "5000")
             // Records are small and each is looked at once: a deep queue only costs memory.
@@ -305,6 +305,18 @@ fn size(message: &OwnedMessage) -> usize {
     parts.into_iter().flatten().map(<[u8]>::len).sum::<usize>() + headers::size(message)
 }
 
+/// How the group divides partitions. A cooperative rebalance takes partitions away first and gives them to
+/// others once their owner has joined again. An owner with a name that dies in between and comes back is
+/// given what it had then, without a rebalance, and what was taken away is nobody's until the next one. So
+/// named members divide all at once.
+fn assignment_strategy(config: &KafkaConfig) -> &'static str {
+    if config.kafka_group_instance_id.is_some() {
+        "roundrobin"
+    } else {
+        "cooperative-sticky"
+    }
+}
+
 fn join(
     client: &ClientConfig,
     topics: &[String; 2],
@@ -439,7 +451,10 @@ impl ConsumerContext for Context {
                     warn!(%error, "what the group has committed is not known");
                 }
                 self.assigned(partitions);
-                consumer.incremental_assign(partitions)
+                match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Eager => consumer.assign(partitions),
+                    _ => consumer.incremental_assign(partitions),
+                }
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 info!("revoked {count} partitions");
@@ -447,7 +462,10 @@ impl ConsumerContext for Context {
                     self.left_behind.store(true, Ordering::Relaxed);
                 }
                 self.revoked(partitions);
-                consumer.incremental_unassign(partitions)
+                match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Eager => consumer.unassign(),
+                    _ => consumer.incremental_unassign(partitions),
+                }
             }
             _ => Err(KafkaError::Rebalance(event.into())),
         };
