@@ -131,6 +131,14 @@ impl<'a> Arena<'a> {
         wrong
     }
 
+    /// Removes what a failed round has left, as far as chat-service does it.
+    pub async fn clear(&self) {
+        self.processes[1].end(false).await.expect("it ends");
+        let nothing = self.begin();
+        nothing.by_operator(&[Change::Truncate]).await;
+        self.catch_up(&nothing).await;
+    }
+
     /// Waits until chat-service has caught up and all was erased and read, and answers what is wrong then.
     async fn settle(&self, round: &Round<'_>, others: Others) -> Vec<String> {
         end_leases(self.world).await;

@@ -154,6 +154,7 @@ async fn shrink(arena: &Arena<'_>, seed: u64, mut steps: Vec<Step>) {
         while first < steps.len() {
             let mut fewer = steps.clone();
             fewer.drain(first..steps.len().min(first + size));
+            arena.clear().await;
             let outcome = carry_out(arena, &fewer).await;
             if outcome.is_stuck || Instant::now() >= deadline {
                 return;
