@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use chat_service::{
     notification::Notification,
-    store::{deletions::DeletionState, posts::PostState},
+    store::{
+        deletions::{Deletion, DeletionState},
+        posts::PostState,
+    },
 };
 use local_stack::client;
 
@@ -74,13 +77,18 @@ fn deletions(seen: &Seen, gone: rooms::Gone, wrong: &mut Vec<String>) {
             wrong.push(format!("not done: {deletion:?}"));
         }
     }
+    let sum = |count: fn(&Deletion) -> i64| seen.deletions.iter().map(count).sum();
     let counted = rooms::Gone {
-        rooms: seen.deletions.iter().map(|deletion| deletion.rooms).sum(),
-        messages: seen.deletions.iter().map(|deletion| deletion.messages).sum(),
+        rooms: sum(|deletion| deletion.rooms),
+        messages: sum(|deletion| deletion.messages),
     };
-    if counted != gone {
+    let erased = rooms::Gone {
+        rooms: sum(|deletion| deletion.erased.rooms),
+        messages: sum(|deletion| deletion.erased.messages),
+    };
+    if (counted, erased) != (gone, gone) {
         wrong.push(format!(
-            "gone are {gone:?}, and deletions have counted {counted:?}"
+            "gone are {gone:?}; deletions have counted {counted:?} and erased {erased:?}"
         ));
     }
 }
