@@ -9,11 +9,15 @@ use std::{
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewPartitions},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::KafkaResult,
     message::{Header, Headers, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
 };
+
+use crate::eventually::eventually_is;
 
 const ANSWER_BOUND: Duration = Duration::from_secs(10);
 const READ_BOUND: Duration = Duration::from_secs(30);
@@ -157,6 +161,23 @@ impl Topic {
             producer.flush(ANSWER_BOUND)
         })
         .await;
+    }
+
+    /// Divides the topic into `count` partitions, more than it has.
+    ///
+    /// # Panics
+    /// If Kafka does not do it.
+    pub async fn divide_into(&self, count: usize) {
+        let client: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .create()
+            .expect("librdkafka knows these properties");
+        let more = [NewPartitions::new(&self.name, count)];
+        let made = client.create_partitions(&more, &AdminOptions::new()).await;
+        let made = made.expect("Kafka answers");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        let what = format!("partitions of {}", self.name);
+        eventually_is(what, ANSWER_BOUND, count, async || self.end_offsets().await.len()).await;
     }
 
     /// The topics whose name contains `part`.

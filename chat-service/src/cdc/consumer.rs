@@ -22,6 +22,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol, StreamConsumer},
     error::{KafkaError, KafkaResult},
+    groups::GroupMemberInfo,
     message::OwnedMessage,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
@@ -34,6 +35,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     change_event::HEARTBEAT_TOPIC,
+    coverage,
     error::{Decision, Failure},
     headers,
     status::{Partition, Report, Status},
@@ -48,6 +50,8 @@ const MAX_BATCH_BYTES: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the group's coordinator may take to tell what was committed.
 const COMMITTED_BOUND: Duration = Duration::from_secs(10);
+/// How long Kafka may take to tell what members of the group have.
+const COVERAGE_BOUND: Duration = Duration::from_secs(5);
 /// How long the end may take.
 const CLOSE: Duration = Duration::from_secs(2);
 /// How often librdkafka reports lag and the brokers' state.
@@ -57,7 +61,7 @@ const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
 pub struct Consumer {
     client: ClientConfig,
     topics: [String; 2],
-    inner: StreamConsumer<Context>,
+    inner: Arc<StreamConsumer<Context>>,
     status: Arc<Status>,
     metrics: ChatMetrics,
     /// Came in while a batch was worked on.
@@ -116,10 +120,11 @@ impl Consumer {
             status: Arc::clone(&status),
             metrics: metrics.clone(),
             left_behind: Arc::default(),
+            unchecked: Arc::default(),
         };
         let topics = [config.trade_posts_topic(), config.heartbeat_topic()];
         Ok(Self {
-            inner: join(&client, &topics, context)?,
+            inner: Arc::new(join(&client, &topics, context)?),
             client,
             topics,
             status,
@@ -176,7 +181,7 @@ impl Consumer {
         warn!("the session with the group ran out; joining again");
         let context = self.inner.context().as_ref().clone();
         let new = join(&self.client, &self.topics, context)?;
-        let old = std::mem::replace(&mut self.inner, new);
+        let old = std::mem::replace(&mut self.inner, Arc::new(new));
         // Waits for its threads, and nobody has to wait for that.
         thread::spawn(move || drop(old));
         Ok(())
@@ -249,6 +254,37 @@ impl Consumer {
             );
             self.metrics.stood_still(partition);
         }
+    }
+
+    /// Leaves the group and joins it again where that gives partitions an owner that have none. A member with a
+    /// name that comes back is given what it had when it went, without a rebalance; partitions made in between
+    /// are then nobody's, and no lag tells.
+    pub fn take_what_nobody_has(&self) {
+        let named = self.client.get("group.instance.id").is_some();
+        let unchecked = Arc::clone(&self.inner.context().unchecked);
+        if !named || !unchecked.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let (inner, topics) = (Arc::clone(&self.inner), self.topics.clone());
+        let group = self.client.get("group.id").unwrap_or_default().to_owned();
+        // librdkafka's questions block the thread that asks, and records need not wait for the answer.
+        thread::spawn(move || match unowned(&inner, &group, &topics) {
+            Ok(Some(partitions)) if partitions.is_empty() => {}
+            Ok(Some(partitions)) => {
+                warn!(
+                    ?partitions,
+                    "partitions are nobody's; leaving the group to join it again"
+                );
+                inner.unsubscribe();
+                if let Err(error) = inner.subscribe(&[&topics[0], &topics[1]]) {
+                    warn!(%error, "the group was left and is not joined");
+                }
+            }
+            not_known => {
+                debug!(?not_known, "what members of the group have is asked again");
+                unchecked.store(true, Ordering::Relaxed);
+            }
+        });
     }
 
     fn assignment(&self) -> TopicPartitionList {
@@ -327,6 +363,35 @@ fn join(
     Ok(inner)
 }
 
+/// The partitions of `topics` that no member of `group` has; nothing while the group is being balanced.
+fn unowned(
+    consumer: &StreamConsumer<Context>,
+    group: &str,
+    topics: &[String; 2],
+) -> KafkaResult<Option<Vec<(String, i32)>>> {
+    let mut known = Vec::new();
+    for topic in topics {
+        let metadata = consumer.fetch_metadata(Some(topic), COVERAGE_BOUND)?;
+        // None of a topic that does not exist yet.
+        for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+            let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            known.push((topic.name().to_owned(), partitions));
+        }
+    }
+    let groups = consumer.fetch_group_list(Some(group), COVERAGE_BOUND)?;
+    let [group] = groups.groups() else {
+        return Ok(None);
+    };
+    if group.state() != "Stable" {
+        return Ok(None);
+    }
+    let members = group.members().iter();
+    Ok(coverage::unowned(
+        &known,
+        members.filter_map(GroupMemberInfo::assignment),
+    ))
+}
+
 /// Lets partitions that the group never committed begin at their first record; the client's own reset
 /// does not tell them from partitions whose committed offset was removed. Of heartbeats only those to
 /// come count.
@@ -356,6 +421,8 @@ struct Context {
     metrics: ChatMetrics,
     /// Whether the session with the group has run out, so that its partitions may be others' by now.
     left_behind: Arc<AtomicBool>,
+    /// Whether partitions were assigned since it was last seen that each has an owner.
+    unchecked: Arc<AtomicBool>,
 }
 
 impl ClientContext for Context {
@@ -447,6 +514,7 @@ impl ConsumerContext for Context {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 info!("assigned {count} partitions");
                 self.left_behind.store(false, Ordering::Relaxed);
+                self.unchecked.store(true, Ordering::Relaxed);
                 if let Err(error) = begin_where_nothing_was_committed(consumer, partitions) {
                     warn!(%error, "what the group has committed is not known");
                 }

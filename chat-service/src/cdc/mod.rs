@@ -31,6 +31,7 @@ pub mod breaker;
 pub mod change_event;
 pub mod close;
 pub mod consumer;
+mod coverage;
 pub mod dead_letter;
 pub mod error;
 mod excerpt;
@@ -46,8 +47,8 @@ pub mod writer_schema;
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How long a batch may go on after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(4);
-/// How often partitions that stand still are looked for.
-const WATCH: Duration = Duration::from_secs(10);
+/// How often partitions that stand still or are nobody's are looked for.
+const WATCH: Duration = Duration::from_secs(2);
 
 /// What a batch goes through. The consumer has it, and operators who replay dead letters.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ pub async fn run(
             received = consumer.receive() => received.map_err(Failure::from),
             _ = watch.tick() => {
                 consumer.move_what_stands_still();
+                consumer.take_what_nobody_has();
                 continue;
             }
             () = shutdown.cancelled() => break,

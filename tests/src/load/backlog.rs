@@ -16,7 +16,10 @@ use crate::{
 
 /// Rows that one statement changes: a transaction that Debezium reads in one piece.
 const ROWS: i64 = 20_000;
-const BOUND: Duration = Duration::from_mins(30);
+/// For a start and the first records.
+const BOUND: Duration = Duration::from_mins(2);
+/// For each record more, in a build that is not optimised on a busy machine.
+const BOUND_FOR_A_RECORD: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub struct Report {
@@ -36,12 +39,13 @@ pub struct Report {
 /// # Panics
 /// If a record is not carried out, or a server does not answer.
 pub async fn run(world: &World, posts: i64) -> Report {
+    let records = 3 * posts;
+    let bound = BOUND + BOUND_FOR_A_RECORD * u32::try_from(records).expect("fewer records");
     stop(&world.chat).await;
     let begun = Instant::now();
     produce(world, posts).await;
-    let records = 3 * posts;
     let topic = world.topic();
-    eventually_is("records in the topic", BOUND, records, async || {
+    eventually_is("records in the topic", bound, records, async || {
         sleep(Duration::from_millis(500)).await;
         topic.end_offsets().await.values().sum()
     })
@@ -53,7 +57,7 @@ pub async fn run(world: &World, posts: i64) -> Report {
     world.chat.server.restart().await.expect("chat-service starts");
     let pid = world.chat.server.pid().expect("chat-service runs");
     let ends = topic.end_offsets().await;
-    eventually("everything is carried out", BOUND, async || {
+    eventually("everything is carried out", bound, async || {
         sleep(Duration::from_millis(200)).await;
         let committed = topic.committed(&world.name).await;
         if committed == ends { Ok(()) } else { Err(committed) }
