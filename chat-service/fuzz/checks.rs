@@ -225,6 +225,8 @@ fn says(understood: Understood, id: i64, (reader, mut body): Datum<'_>) {
         number(field(field(&datum, "source"), "ts_ms")),
         "when it was committed"
     );
+    // Ages can be calculated from it, and it can be written down.
+    assert!(committed_ms.is_some_and(|ms| (0..253_402_300_800_000).contains(&ms)));
     match event {
         Some(Event::Truncate { .. }) => panic!("a truncate with a key"),
         None => assert_eq!(op, Op::Message),

@@ -1,6 +1,6 @@
 //! Configuration: flags and environment variables; `--help` is the reference.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use secrecy::SecretString;
@@ -38,9 +38,14 @@ pub struct Config {
     #[arg(long, env = "ERASE_AFTER", default_value = "0s", value_parser = duration)]
     pub erase_after: Duration,
 
-    /// Most messages that one command erases.
-    #[arg(long, env = "ERASE_CHUNK", default_value_t = 1000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    /// Most messages, or rooms, that one command erases.
+    #[arg(long, env = "ERASE_CHUNK", default_value_t = 1000, value_parser = clap::value_parser!(i64).range(1..=10_000))]
     pub erase_chunk: i64,
+
+    /// Most messages and rooms that this instance erases per second, evenly spread; without it as many as
+    /// MongoDB takes. Rooms close at once either way.
+    #[arg(long, env = "ERASE_RATE")]
+    pub erase_rate: Option<NonZeroU32>,
 
     /// How long a deleted post is remembered. Longer than the retention of the captured topic.
     #[arg(long, env = "FENCE_TTL", default_value = "30d", value_parser = duration)]
@@ -87,7 +92,8 @@ pub struct KafkaConfig {
     #[arg(long, env = "KAFKA_GROUP_ID", default_value = "chat-service")]
     pub kafka_group_id: String,
 
-    /// Name of this instance in the group. With it, a quick restart moves no partitions.
+    /// Name of this instance in the group. With it, a quick restart moves no partitions. Name all
+    /// instances of a group or none.
     #[arg(long, env = "KAFKA_GROUP_INSTANCE_ID")]
     pub kafka_group_instance_id: Option<String>,
 

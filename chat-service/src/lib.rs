@@ -59,6 +59,8 @@ pub mod view;
 
 /// How long open requests may take after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long everything may take: less than those ten seconds that orchestrators give at least.
+const ENDS_WITHIN: Duration = Duration::from_secs(7);
 /// Wait between two tries to prepare MongoDB.
 const PREPARE_AGAIN: Duration = Duration::from_secs(2);
 
@@ -160,7 +162,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     };
     let (ended, ()) = tokio::join!(
         async {
-            let ended = tasks.run_until(shutdown.clone()).await;
+            let ended = tasks.run_until(shutdown.clone(), ENDS_WITHIN).await;
             shutdown.cancel();
             ended
         },
@@ -201,6 +203,7 @@ fn spawn_erasers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdo
     let eraser = Eraser {
         store: pipeline.store.clone(),
         chunk: config.erase_chunk,
+        rate: config.erase_rate,
         closed: Arc::clone(&pipeline.closed),
         metrics: pipeline.metrics.clone(),
     };

@@ -4,7 +4,7 @@
 //! delete closes the rooms of its own generation and never those of a post created again. What its
 //! members have read or hidden has no part in that.
 
-use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
+use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -56,8 +56,10 @@ pub enum RoomState {
     Closed,
 }
 
-/// Identity of a deletion: the post, and the LSN up to which its rooms go.
+/// Identity of a deletion: the post, and the LSN up to which its rooms go. Stored as `post@lsn`, which any
+/// server finds by its index; a document would depend on the order of its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DeletionId {
     pub post: i64,
     pub lsn: i64,
@@ -72,6 +74,29 @@ pub struct MemberState {
     pub seen: i64,
     /// Texts that the member has sent.
     pub sent: i64,
+}
+
+impl From<DeletionId> for String {
+    fn from(DeletionId { post, lsn }: DeletionId) -> Self {
+        format!("{post}@{lsn}")
+    }
+}
+
+impl From<DeletionId> for Bson {
+    fn from(id: DeletionId) -> Self {
+        Self::String(id.into())
+    }
+}
+
+impl TryFrom<String> for DeletionId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = text.split_once('@');
+        let numbers = parts.and_then(|(post, lsn)| Some((post.parse().ok()?, lsn.parse().ok()?)));
+        let (post, lsn) = numbers.ok_or_else(|| format!("{text:?} is not post@lsn"))?;
+        Ok(Self { post, lsn })
+    }
 }
 
 /// The newest message, kept on the room for lists.
@@ -101,6 +126,35 @@ impl RoomKey {
 }
 
 impl Room {
+    /// A room in which nothing was said yet, about the row that the post has been since `generation`.
+    pub fn new(
+        (trade_post_id, generation): (i64, i64),
+        [seller_id, buyer_id]: [i64; 2],
+        told: Look,
+        now: DateTime,
+    ) -> Self {
+        Self {
+            id: ObjectId::new(),
+            trade_post_id,
+            generation,
+            seller_id,
+            buyer_id,
+            members: vec![seller_id, buyer_id],
+            erasing: Vec::new(),
+            blocked_by: Vec::new(),
+            state: RoomState::Open,
+            closed_by: None,
+            listed_for: vec![seller_id, buyer_id],
+            seller: MemberState::default(),
+            buyer: MemberState::default(),
+            told,
+            next_seq: 1,
+            last_message: None,
+            created_at: now,
+            last_activity_at: now,
+        }
+    }
+
     /// The member's counterpart.
     pub fn other(&self, member: i64) -> i64 {
         if member == self.seller_id {
@@ -205,6 +259,25 @@ impl Refusal {
             Self::BlockedByCaller
         } else {
             Self::BlockedByOther
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DeletionId;
+
+    #[test]
+    fn a_deletion_is_read_as_it_was_written() {
+        let id = DeletionId {
+            post: 42,
+            lsn: i64::MAX,
+        };
+        let text = String::from(id);
+        assert_eq!(text, "42@9223372036854775807");
+        assert_eq!(DeletionId::try_from(text), Ok(id));
+        for wrong in ["", "42", "42@", "@1", "42@x", "42@1@2"] {
+            DeletionId::try_from(wrong.to_owned()).unwrap_err();
         }
     }
 }

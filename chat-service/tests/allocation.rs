@@ -15,10 +15,12 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 
 /// Far more than a real record needs, and what one field may claim.
 const MOST: usize = 17 << 20;
-/// Lengths as Avro writes them: 2^16 to 2^62 bytes, and a negative one.
-const LENGTHS: [&[u8]; 6] = [
+/// Lengths as Avro writes them, from 2^16 bytes: what may be claimed, the double of it, and far more; and a
+/// negative one.
+const LENGTHS: [&[u8]; 7] = [
     &[0x80, 0x80, 0x08],
     &[0x80, 0x80, 0x80, 0x10],
+    &[0x80, 0x80, 0x80, 0x20],
     &[0x80, 0x80, 0x80, 0x80, 0x04],
     &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01],
     &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],

@@ -69,7 +69,7 @@ impl Postgres {
         // refuse to start. No PostgreSQL of this folder can be alive: we hold the folder.
         let _ = std::fs::remove_file(cluster.join("postmaster.pid"));
 
-        let settings = [
+        let mut settings = vec![
             "listen_addresses=127.0.0.1".to_owned(),
             format!("port={port}"),
             // No socket file: its path may be longer than systems allow.
@@ -82,6 +82,10 @@ impl Postgres {
             // A slot that nobody reads must not fill the disk.
             "max_slot_wal_keep_size=2GB".to_owned(),
         ];
+        if !folder.is_lasting() {
+            // What a process has written outlives it; only the end of the machine would lose it.
+            settings.push("fsync=off".to_owned());
+        }
         let server = launch("postgres").args(["-D", "cluster"]).args(
             settings
                 .into_iter()

@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    process::ExitStatus,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -85,6 +86,14 @@ impl Server {
             return None;
         }
         u32::try_from(process.pid().as_raw_nonzero().get()).ok()
+    }
+
+    /// How it ended, if it did so by itself or was asked to.
+    pub fn exit_status(&self) -> Result<Option<ExitStatus>> {
+        match self.process().as_mut() {
+            Some(process) => process.try_wait(),
+            None => Ok(None),
+        }
     }
 
     /// Its log file.

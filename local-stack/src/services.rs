@@ -238,7 +238,10 @@ pub async fn spawn_trade(stack: &Stack, options: ServiceOptions) -> Result<Servi
     Service::spawn(stack, &programs.trade_service, options).await
 }
 
-pub async fn spawn_chat(stack: &Stack, options: ServiceOptions) -> Result<Service> {
+/// Known in its group by the name of its log, so that a quick restart moves no partitions.
+pub async fn spawn_chat(stack: &Stack, mut options: ServiceOptions) -> Result<Service> {
+    let instance = options.env.entry("KAFKA_GROUP_INSTANCE_ID".to_owned());
+    instance.or_insert_with(|| options.name.clone());
     let programs = programs(&options.progress).await?;
     Service::spawn(stack, &programs.chat_service, options).await
 }

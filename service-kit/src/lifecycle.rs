@@ -6,9 +6,12 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -83,12 +86,30 @@ impl Tasks {
 
     /// Waits until every task has ended. The first that ends before `token` was cancelled, or that
     /// fails or panics at any time, cancels the token so that the others end in order, and is the
-    /// error.
-    pub async fn run_until(mut self, token: CancellationToken) -> Result<(), TaskError> {
+    /// error. Tasks that have not ended `bound` after that are aborted, such as one that waits for a server
+    /// that does not answer: whoever asked a service to end kills it if it takes too long.
+    pub async fn run_until(mut self, token: CancellationToken, bound: Duration) -> Result<(), TaskError> {
         let mut first_error = None;
-        while let Some(ended) = self.running.join_next_with_id().await {
+        let mut too_late = pin!(async {
+            token.cancelled().await;
+            sleep(bound).await;
+        });
+        loop {
+            let ended = tokio::select! {
+                ended = self.running.join_next_with_id() => ended,
+                () = &mut too_late => {
+                    let mut left: Vec<&str> = self.names.into_values().collect();
+                    left.sort_unstable();
+                    warn!("not ended within {bound:?} and aborted: {}", left.join(", "));
+                    break;
+                }
+            };
+            let Some(ended) = ended else { break };
             let error = match ended {
-                Ok((_, Ok(()))) if token.is_cancelled() => continue,
+                Ok((id, Ok(()))) if token.is_cancelled() => {
+                    self.name(id);
+                    continue;
+                }
                 Ok((id, Ok(()))) => TaskError::EndedEarly { task: self.name(id) },
                 Ok((id, Err(source))) => TaskError::Failed {
                     task: self.name(id),
@@ -109,8 +130,9 @@ impl Tasks {
         first_error.map_or(Ok(()), Err)
     }
 
-    fn name(&self, id: Id) -> &'static str {
-        self.names.get(&id).copied().unwrap_or("unnamed")
+    /// The name of a task that has ended.
+    fn name(&mut self, id: Id) -> &'static str {
+        self.names.remove(&id).unwrap_or("unnamed")
     }
 }
 
@@ -128,8 +150,11 @@ fn panic_message(error: JoinError) -> String {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::sync::Arc;
 
     use super::*;
+
+    const BOUND: Duration = Duration::from_secs(5);
 
     /// A task as it should be: ends when asked to.
     async fn obedient(token: CancellationToken) -> io::Result<()> {
@@ -144,7 +169,7 @@ mod tests {
         tasks.spawn("a", obedient(token.clone()));
         tasks.spawn("b", obedient(token.clone()));
         token.cancel();
-        assert!(tasks.run_until(token).await.is_ok());
+        assert!(tasks.run_until(token, BOUND).await.is_ok());
     }
 
     #[tokio::test]
@@ -162,7 +187,7 @@ mod tests {
             let mut tasks = Tasks::new();
             tasks.spawn("obedient", obedient(token.clone()));
             spawn(&mut tasks);
-            let error = tasks.run_until(token.clone()).await.unwrap_err();
+            let error = tasks.run_until(token.clone(), BOUND).await.unwrap_err();
             assert!(token.is_cancelled());
             error
         };
@@ -190,8 +215,28 @@ mod tests {
         });
         token.cancel();
         assert!(matches!(
-            tasks.run_until(token).await,
+            tasks.run_until(token, BOUND).await,
             Err(TaskError::Failed { task: "commit", .. })
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_end_is_aborted_in_time() {
+        let token = CancellationToken::new();
+        let mut tasks = Tasks::new();
+        let aborted = Arc::new(());
+        let held = Arc::clone(&aborted);
+        tasks.spawn("waits for a server", async move {
+            let ended = std::future::pending::<io::Result<()>>().await;
+            drop(held);
+            ended
+        });
+        tasks.spawn("obedient", obedient(token.clone()));
+        token.cancel();
+        let begun = tokio::time::Instant::now();
+        assert!(tasks.run_until(token, BOUND).await.is_ok());
+        assert_eq!(begun.elapsed(), BOUND);
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&aborted), 1);
     }
 }

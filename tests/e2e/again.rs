@@ -41,7 +41,7 @@ async fn delete(world: &World, post: i64) {
 }
 
 /// Waits until the group has consumed all there is.
-async fn consumed(world: &World, group: &str) {
+pub async fn consumed(world: &World, group: &str) {
     let ends = world.topic().end_offsets().await;
     eventually_is("committed offsets", BOUND, ends, async || {
         world.topic().committed(group).await

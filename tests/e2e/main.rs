@@ -18,12 +18,16 @@ mod changes;
 mod consumer;
 mod delete;
 mod erasure;
+mod failures;
 mod fixtures;
+mod flood;
+mod hostile;
 mod offsets;
 mod projection;
 mod race;
 mod records;
 mod schemas;
+mod size;
 mod streams;
 mod table;
 

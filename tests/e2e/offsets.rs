@@ -2,7 +2,10 @@
 
 use std::process::Stdio;
 
-use e2e::world::{World, stop};
+use e2e::{
+    eventually::eventually,
+    world::{World, stop},
+};
 use local_stack::{progress::Progress, services};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -12,8 +15,9 @@ use tokio::{process::Command, time::timeout};
 
 use crate::{BOUND, insert_posts};
 
-/// Commits offsets for the world's group that no record has.
-fn commit_beyond_the_end(world: &World) {
+/// Commits offsets for the world's group that no record has. The group has to be empty, which it is once the
+/// session of a member with a name has run out.
+async fn commit_beyond_the_end(world: &World) {
     let topic = world.topic();
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &topic.bootstrap)
@@ -26,7 +30,10 @@ fn commit_beyond_the_end(world: &World) {
             .add_partition_offset(&topic.name, partition, Offset::Offset(1_000_000))
             .unwrap();
     }
-    consumer.commit(&beyond, CommitMode::Sync).unwrap();
+    eventually("the group takes offsets", BOUND, async || {
+        consumer.commit(&beyond, CommitMode::Sync)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,7 +42,7 @@ async fn a_gap_in_the_topic_ends_the_service_until_an_operator_decides() {
         let first = insert_posts(world, 1, 3, "before").await;
         world.known(&first, BOUND).await;
         stop(&world.chat).await;
-        commit_beyond_the_end(world);
+        commit_beyond_the_end(world).await;
         let second = insert_posts(world, 1, 3, "behind the gap").await;
 
         let options = world.chat_options();

@@ -5,7 +5,10 @@
 
 pub mod chats;
 pub mod eventually;
+pub mod load;
+pub mod proxy;
 pub mod reader;
 pub mod records;
 pub mod topic;
+pub mod wire;
 pub mod world;

@@ -24,17 +24,27 @@ impl Reader {
     /// # Panics
     /// If the stream cannot be opened.
     pub async fn start(member: &Client) -> Self {
-        let mut stream = member.events(Some(0)).await.expect("an event stream");
+        Self::start_at([member.clone()]).await
+    }
+
+    /// The same with several instances of chat-service: when the stream ends, it comes back at the next one.
+    ///
+    /// # Panics
+    /// If the stream cannot be opened at the first.
+    pub async fn start_at(instances: impl IntoIterator<Item = Client>) -> Self {
+        let instances: Vec<Client> = instances.into_iter().collect();
+        let mut stream = instances[0].events(Some(0)).await.expect("an event stream");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let remember = Arc::clone(&seen);
         let task = tokio::spawn(async move {
+            let mut next = instances.iter().cycle().skip(1);
             loop {
                 match stream.next().await {
                     Ok(Some(event)) => remember
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push(event),
-                    Ok(None) | Err(_) => come_back(&mut stream).await,
+                    Ok(None) | Err(_) => come_back(&mut stream, &mut next).await,
                 }
             }
         });
@@ -80,8 +90,14 @@ impl Drop for Reader {
     }
 }
 
-async fn come_back(stream: &mut EventStream) {
-    while stream.reconnect().await.is_err() {
-        sleep(COMES_BACK_AFTER).await;
+async fn come_back(stream: &mut EventStream, next: &mut impl Iterator<Item = &Client>) {
+    for instance in next {
+        match instance.events(stream.last_id()).await {
+            Ok(open) => {
+                *stream = open;
+                return;
+            }
+            Err(_) => sleep(COMES_BACK_AFTER).await,
+        }
     }
 }

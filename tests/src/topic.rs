@@ -1,17 +1,23 @@
-//! A topic as it lies in Kafka: read whole, without a group, beside the service that consumes it.
+//! A topic as it lies in Kafka: read whole, without a group, beside the service that consumes it; and the
+//! faults that a topic brings, records that come again and offsets that go back.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    admin::{AdminClient, AdminOptions, NewPartitions},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, CommitMode, Consumer},
     error::KafkaResult,
-    message::Headers,
+    message::{Header, Headers, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer},
 };
+
+use crate::eventually::eventually_is;
 
 const ANSWER_BOUND: Duration = Duration::from_secs(10);
 const READ_BOUND: Duration = Duration::from_secs(30);
@@ -96,6 +102,84 @@ impl Topic {
         .await
     }
 
+    /// Ids of the members of `group`, once it is balanced.
+    ///
+    /// # Panics
+    /// If Kafka does not answer.
+    pub async fn members(&self, group: &str) -> BTreeSet<String> {
+        let group = group.to_owned();
+        self.blocking(move |topic| {
+            let consumer = topic.consumer("asks-for-members");
+            let deadline = Instant::now() + ANSWER_BOUND;
+            loop {
+                let groups = consumer.fetch_group_list(Some(&group), ANSWER_BOUND)?;
+                match groups.groups() {
+                    [found] if found.state() == "Stable" => {
+                        let members = found.members().iter();
+                        return Ok(members.map(|member| member.id().to_owned()).collect());
+                    }
+                    found => assert!(Instant::now() < deadline, "{group} is not balanced: {found:?}"),
+                }
+                sleep(Duration::from_millis(50));
+            }
+        })
+        .await
+    }
+
+    /// Lets `group`, which nobody is in, go on at these offsets.
+    ///
+    /// # Panics
+    /// If Kafka does not answer or the group has members.
+    pub async fn commit(&self, group: &str, offsets: BTreeMap<i32, i64>) {
+        let group = group.to_owned();
+        self.blocking(move |topic| {
+            let mut committed = TopicPartitionList::new();
+            for (partition, offset) in offsets {
+                committed.add_partition_offset(&topic.name, partition, Offset::Offset(offset))?;
+            }
+            topic.consumer(&group).commit(&committed, CommitMode::Sync)
+        })
+        .await;
+    }
+
+    /// Writes records once more: behind the others of their partition, together and otherwise unchanged.
+    ///
+    /// # Panics
+    /// If Kafka does not take them.
+    pub async fn append(&self, records: Vec<Record>) {
+        self.blocking(move |topic| {
+            let producer: BaseProducer = ClientConfig::new()
+                .set("bootstrap.servers", &topic.bootstrap)
+                // Those of a partition are one batch, so that nothing comes between them.
+                .set("linger.ms", "100")
+                .create()?;
+            for record in &records {
+                producer
+                    .send(record.to_send(&topic.name))
+                    .map_err(|(error, _)| error)?;
+            }
+            producer.flush(ANSWER_BOUND)
+        })
+        .await;
+    }
+
+    /// Divides the topic into `count` partitions, more than it has.
+    ///
+    /// # Panics
+    /// If Kafka does not do it.
+    pub async fn divide_into(&self, count: usize) {
+        let client: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .create()
+            .expect("librdkafka knows these properties");
+        let more = [NewPartitions::new(&self.name, count)];
+        let made = client.create_partitions(&more, &AdminOptions::new()).await;
+        let made = made.expect("Kafka answers");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        let what = format!("partitions of {}", self.name);
+        eventually_is(what, ANSWER_BOUND, count, async || self.end_offsets().await.len()).await;
+    }
+
     /// The topics whose name contains `part`.
     ///
     /// # Panics
@@ -169,6 +253,22 @@ impl Record {
     /// The value of the header of that name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|header| header.0 == name)?.1.as_deref()
+    }
+
+    fn to_send<'a>(&'a self, topic: &'a str) -> BaseRecord<'a, [u8], [u8]> {
+        let mut record = BaseRecord::to(topic).partition(self.partition);
+        record.key = self.key.as_deref();
+        record.payload = self.value.as_deref();
+        if !self.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(self.headers.len());
+            record.headers = Some(self.headers.iter().fold(headers, |headers, (key, value)| {
+                headers.insert(Header {
+                    key,
+                    value: value.as_ref(),
+                })
+            }));
+        }
+        record
     }
 
     fn of(message: &impl Message) -> Self {

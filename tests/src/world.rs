@@ -21,6 +21,7 @@ use local_stack::{
     testing,
     tokens::Signer,
 };
+use mongodb::bson::doc;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, Semaphore};
 
@@ -30,6 +31,12 @@ use crate::{eventually::eventually, topic::Topic};
 static PLACES: Semaphore = Semaphore::const_new(3);
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
+const KAFKA_PROPERTIES: [&str; 2] = [
+    // The topic comes with its first record; until then the client only looks for it now and then.
+    "topic.metadata.refresh.interval.ms=200",
+    // Not minutes: a consumer that stops polling is to be put out of the group before its test ends.
+    "max.poll.interval.ms=12000",
+];
 const STOP_BOUND: Duration = Duration::from_secs(15);
 const TOKEN_TTL: Duration = Duration::from_hours(1);
 
@@ -41,7 +48,8 @@ pub struct World {
     pub store: Store,
     pub trade: Service,
     pub chat: Service,
-    mongodb: String,
+    /// What is in errors that a service is to log here; any other fails the test.
+    pub wanted_errors: Vec<&'static str>,
     signer: Signer,
     capture: Option<Capture>,
     anybody: Client,
@@ -60,32 +68,13 @@ impl World {
         .await;
     }
 
-    /// Like [`World::run`], with a MongoDB of its own: for a test that kills a service in the middle of a
-    /// transaction. The built-in server ends such a transaction after a minute and shows nothing new in any
-    /// change stream until then, also not in those of other databases.
-    ///
-    /// # Panics
-    /// If the test does, a world cannot be had, or a service logged an error.
-    pub async fn run_apart(test: impl AsyncFnOnce(&mut Self)) {
-        let mongodb = testing::mongo().await.uri();
-        Self::run_with(mongodb, async |world| {
-            world.capture(Capture::of_database(&world.name)).await;
-            test(world).await;
-        })
-        .await;
-    }
-
     /// Runs `test` in a new world whose posts are not captured until it calls [`World::capture`].
     ///
     /// # Panics
     /// If the test does, a world cannot be had, or a service logged an error.
     pub async fn run_before_capture(test: impl AsyncFnOnce(&mut Self)) {
-        Self::run_with(testing::stack().await.mongo.uri(), test).await;
-    }
-
-    async fn run_with(mongodb: &str, test: impl AsyncFnOnce(&mut Self)) {
         let _place = PLACES.acquire().await.expect("nobody closes the semaphore");
-        let mut world = Box::pin(Self::start(mongodb)).await.expect("a world starts");
+        let mut world = Box::pin(Self::start()).await.expect("a world starts");
         let outcome = AssertUnwindSafe(test(&mut world)).catch_unwind().await;
         if outcome.is_err() {
             world.show_complaints();
@@ -97,7 +86,7 @@ impl World {
         }
     }
 
-    async fn start(mongodb: &str) -> Result<Self> {
+    async fn start() -> Result<Self> {
         let stack = testing::stack().await;
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         // A MongoDB that MONGODB_URI names may have seen earlier runs.
@@ -105,18 +94,18 @@ impl World {
         let signer = signer(stack).await?;
         let database = stack.postgres.create_database(&name).await?;
         let trade = services::spawn_trade(stack, ServiceOptions::trade(stack, &signer, &name)?);
-        let chat = services::spawn_chat(stack, chat_options(stack, mongodb, &signer, &name)?);
+        let chat = services::spawn_chat(stack, chat_options(stack, &signer, &name)?);
         let (trade, chat) = tokio::try_join!(trade, chat)?;
         Ok(Self {
             sql: PgPool::connect(&database).await?,
-            store: Store::new(mongodb, &name).await?,
-            mongodb: mongodb.to_owned(),
+            store: Store::new(stack.mongo.uri(), &name).await?,
             anybody: Client::new(bases(&trade, &chat), "")?,
             capture: None,
             stack,
             name,
             trade,
             chat,
+            wanted_errors: Vec::new(),
             signer,
         })
     }
@@ -135,7 +124,7 @@ impl World {
 
     /// How another process of chat-service in this world is started.
     pub fn chat_options(&self) -> ServiceOptions {
-        chat_options(self.stack, &self.mongodb, &self.signer, &self.name).expect("a free port")
+        chat_options(self.stack, &self.signer, &self.name).expect("a free port")
     }
 
     /// The API as that member's app speaks to it.
@@ -154,6 +143,28 @@ impl World {
         }
     }
 
+    /// Ends the transactions that a process which has gone left open. The database would do so after a minute;
+    /// until then what they wrote is locked, and the built-in server shows nothing new in any change stream.
+    ///
+    /// # Panics
+    /// If MongoDB does not answer.
+    pub async fn end_transactions(&self) {
+        let admin = self.store.client.database("admin");
+        // Connections may have been lost, too.
+        eventually("MongoDB ends transactions", STOP_BOUND, async || {
+            admin.run_command(doc! { "killAllSessions": [] }).await
+        })
+        .await;
+    }
+
+    /// What a process of chat-service logged of partitions that it was given or that were taken from it.
+    ///
+    /// # Panics
+    /// If it has no log.
+    pub fn rebalances(&self, chat: &Service) -> Vec<String> {
+        lines(chat, &["assigned ", "revoked "]).expect("the service's log")
+    }
+
     async fn end(self) -> Result<()> {
         tokio::join!(stop(&self.chat), stop(&self.trade));
         if let Some(capture) = &self.capture {
@@ -162,7 +173,8 @@ impl World {
         self.sql.close().await;
         self.store.db.drop().await?;
         for service in [&self.chat, &self.trade] {
-            let errors = lines(service, &["ERROR"])?;
+            let mut errors = lines(service, &["ERROR"])?;
+            errors.retain(|line| !self.wanted_errors.iter().any(|wanted| line.contains(wanted)));
             ensure!(errors.is_empty(), "{}: {errors:#?}", service.server.name());
         }
         Ok(())
@@ -179,8 +191,7 @@ impl World {
     }
 }
 
-/// Tells the service to end and waits until it has. A killed one would leave transactions open, see
-/// [`World::run_apart`].
+/// Tells the service to end and waits until it has.
 ///
 /// # Panics
 /// If it does not end.
@@ -195,12 +206,12 @@ pub async fn stop(service: &Service) {
     .await;
 }
 
-/// Lines of the service's log with one of these levels.
-fn lines(service: &Service, levels: &[&str]) -> Result<Vec<String>> {
+/// Lines of the service's log with one of these words.
+fn lines(service: &Service, words: &[&str]) -> Result<Vec<String>> {
     let log = std::fs::read_to_string(service.server.log())?;
     let found = log
         .lines()
-        .filter(|line| levels.iter().any(|level| line.contains(level)));
+        .filter(|line| words.iter().any(|word| line.contains(word)));
     Ok(found.map(ToOwned::to_owned).collect())
 }
 
@@ -219,14 +230,12 @@ fn bases(trade: &Service, chat: &Service) -> Bases {
     }
 }
 
-fn chat_options(stack: &Stack, mongodb: &str, signer: &Signer, name: &str) -> Result<ServiceOptions> {
+fn chat_options(stack: &Stack, signer: &Signer, name: &str) -> Result<ServiceOptions> {
     Ok(ServiceOptions::chat(stack, signer)?
-        .env("MONGODB_URI", mongodb)
         .env("MONGODB_DATABASE", name)
         .env("KAFKA_GROUP_ID", name)
         .env("TOPIC_PREFIX", name)
-        // The topic comes with its first record; until then the client only looks for it now and then.
-        .env("KAFKA_PROPERTY", "topic.metadata.refresh.interval.ms=200"))
+        .env("KAFKA_PROPERTY", KAFKA_PROPERTIES.join(",")))
 }
 
 impl std::fmt::Debug for World {

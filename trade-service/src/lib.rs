@@ -28,6 +28,9 @@ use tracing::info;
 use crate::config::Config;
 use crate::store::Store;
 
+/// How long connections to PostgreSQL may take to close, once no request is open.
+const CLOSE: Duration = Duration::from_secs(2);
+
 /// Two bound sockets; bound by the caller, so that a test can take any free port.
 #[derive(Debug)]
 pub struct Listeners {
@@ -87,5 +90,5 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     } else {
         drop(admin_guard);
     }
-    Ok(tasks.run_until(shutdown).await?)
+    Ok(tasks.run_until(shutdown, config.drain + CLOSE).await?)
 }

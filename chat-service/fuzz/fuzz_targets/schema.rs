@@ -1,8 +1,3 @@
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-#[path = "../checks.rs"]
-mod checks;
-
-fuzz_target!(|bytes: &[u8]| checks::schema(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::schema(bytes));

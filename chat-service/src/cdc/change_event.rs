@@ -1,7 +1,7 @@
 //! What a Debezium record says about a trade post.
 //!
 //! Invariant: a [`ChangeEvent`] is only made from a record that was understood whole. Every byte of
-//! key and value was consumed, the operation is a known one, ids and positions are positive, and of
+//! key and value was consumed, the operation is a known one, ids, positions and times are sound, and of
 //! the old row (`before`) nothing is read: with the default replica identity all of it but the key is
 //! filled with defaults.
 
@@ -12,6 +12,12 @@ use super::{excerpt::excerpt, record::record, wire::WireError};
 
 /// Header that Debezium puts on the delete of a row whose primary key was changed.
 pub const MOVED_TO: &str = "__debezium.newkey";
+
+/// Schema and table that records are about. A delete of another table's row would look just like one of ours.
+const TABLE: (&str, &str) = ("public", "trade_posts");
+
+/// In milliseconds since the epoch; its times can still be written down.
+const YEAR_10000: i64 = 253_402_300_800_000;
 
 /// What the name of Debezium's heartbeat topic begins with; the topic prefix follows.
 pub const HEARTBEAT_TOPIC: &str = "__debezium-heartbeat.";
@@ -129,12 +135,14 @@ pub struct CaptureTimes {
 /// Why a record is not a change event. Every one of these is permanent. Texts in them are excerpts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedRecord {
-    #[error("{part}: {source}")]
+    #[error("{part}")]
     Wire { part: Part, source: WireError },
     #[error("{part}: it does not fit its writer schema, or a needed field is missing: {reason}")]
     Avro { part: Part, reason: String },
     #[error("{part}: {left} bytes are left over behind the Avro body")]
     TrailingBytes { part: Part, left: usize },
+    #[error("value: it is about the table \"{0}\"")]
+    OtherTable(String),
     #[error("value: unknown operation \"{0}\"")]
     UnknownOperation(String),
     #[error("header {MOVED_TO}: \"{0}\" is not another key with a positive id")]
@@ -149,6 +157,8 @@ pub enum MalformedRecord {
     InvalidLsn(i64),
     #[error("value: source.sequence \"{0}\" is not a JSON array of two LSNs")]
     MalformedSequence(String),
+    #[error("value: {0} ms since the epoch is no time of a change")]
+    InvalidTime(i64),
     #[error("key: the record has none")]
     MissingKey,
     #[error("value: the heartbeat has none")]
@@ -214,8 +224,13 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
     let Some(op) = Op::of(&envelope.op) else {
         return Err(MalformedRecord::UnknownOperation(excerpt(&envelope.op)));
     };
-    let times = envelope.times();
+    let times = envelope.times()?;
+    let Source { schema, table, .. } = &envelope.source;
     let event = match op {
+        Op::Message => None,
+        _ if (schema.as_str(), table.as_str()) != TABLE => {
+            return Err(MalformedRecord::OtherTable(excerpt(&format!("{schema}.{table}"))));
+        }
         Op::Truncate if record.key.is_some() => return Err(MalformedRecord::UnexpectedKey),
         Op::Truncate | Op::Delete if envelope.after.is_some() => {
             return Err(MalformedRecord::UnexpectedRow(op.name()));
@@ -240,7 +255,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             };
             Some(post_event(key, record.position, change))
         }
-        Op::Message | Op::Tombstone | Op::Heartbeat => None,
+        Op::Tombstone | Op::Heartbeat => None,
     };
     Ok(Understood {
         op,
@@ -255,7 +270,7 @@ pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
     let Heartbeat { ts_ms } = read(Part::Value, value)?;
     Ok(Understood {
         op: Op::Heartbeat,
-        committed_ms: Some(ts_ms),
+        committed_ms: Some(time(ts_ms)?),
         event: None,
     })
 }
@@ -330,6 +345,15 @@ fn second_of(sequence: &str) -> Option<i64> {
     this?.parse().ok()
 }
 
+/// A time, if it is one that can be calculated with.
+fn time(ms: i64) -> Result<i64, MalformedRecord> {
+    if (0..YEAR_10000).contains(&ms) {
+        Ok(ms)
+    } else {
+        Err(MalformedRecord::InvalidTime(ms))
+    }
+}
+
 /// Decodes one datum and checks that nothing is left over: a datum that was cut, or read with another
 /// schema than it was written with, hardly ever ends where its bytes do.
 fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Result<T, MalformedRecord> {
@@ -383,11 +407,11 @@ record! {
 }
 
 impl Envelope {
-    fn times(&self) -> CaptureTimes {
-        CaptureTimes {
-            committed_ms: self.source.ts_ms,
-            captured_ms: self.ts_ms.unwrap_or(self.source.ts_ms),
-        }
+    fn times(&self) -> Result<CaptureTimes, MalformedRecord> {
+        Ok(CaptureTimes {
+            committed_ms: time(self.source.ts_ms)?,
+            captured_ms: time(self.ts_ms.unwrap_or(self.source.ts_ms))?,
+        })
     }
 }
 
@@ -405,5 +429,7 @@ record! {
         lsn: Option<i64>,
         sequence: Option<String>,
         ts_ms: i64,
+        schema: String,
+        table: String,
     }
 }

@@ -15,11 +15,11 @@ use mongodb::{
 
 use super::{
     change_event::CaptureTimes,
-    plan::{Deleted, Move, NewState, PostPlan, Row, Step},
+    plan::{Deleted, End, NewState, PostPlan, Row, Step},
 };
 use crate::{
     room::{DeletionId, RoomKey},
-    store::{Store, deletions::Closing, now},
+    store::{Store, closing::Closing, now},
 };
 
 /// What was done.
@@ -62,18 +62,14 @@ impl Effect<'_> {
         let fenced_in = begun.elapsed();
         let mut deleted: HashMap<i64, Deleted> = posts
             .iter()
-            .filter_map(|post| Some((post.trade_post_id, post.deleted?)))
+            .filter_map(|post| Some((post.trade_post_id, post.deleted()?)))
             .collect();
         deleted.extend(self.ended_by_tombstones(posts).await?);
         deleted.extend(self.overtaken_by_truncate(posts).await?);
         let mut rooms = self.close(&deleted).await?;
-        for (from, moved) in moves(posts) {
-            if let Some(gone) = self.store.move_rooms(from, moved).await? {
-                let deleted = Deleted {
-                    lsn: gone.lsn,
-                    times: None,
-                };
-                rooms += self.close(&HashMap::from([(gone.id, deleted)])).await?;
+        for post in posts.iter().filter(|post| post.has_moved()) {
+            for end in &post.ends {
+                rooms += self.end(post.trade_post_id, *end).await?;
             }
         }
         self.store.tell_changes(posts).await?;
@@ -135,6 +131,20 @@ impl Effect<'_> {
         Ok(overtaken)
     }
 
+    /// Closes the rooms of a row that has left its id, or lets them go along. Answers how many were closed.
+    async fn end(&self, id: i64, end: End) -> Result<usize> {
+        let deleted = match end {
+            End::Deleted(deleted) => deleted,
+            End::Moved(moved) if self.store.move_rooms(id, moved).await? => return Ok(0),
+            // Deleted where it went.
+            End::Moved(moved) => Deleted {
+                lsn: moved.lsn,
+                times: None,
+            },
+        };
+        self.close(&HashMap::from([(id, deleted)])).await
+    }
+
     async fn truncate(&self, lsn: i64, times: CaptureTimes) -> Result<Closed> {
         let begun = Instant::now();
         self.store.truncate(lsn, now()).await?;
@@ -180,14 +190,4 @@ impl Effect<'_> {
             erase_at: DateTime::from_millis(self.received_at.timestamp_millis().saturating_add(erase_after)),
         }
     }
-}
-
-/// All changes of ids, in the order of the log.
-fn moves(posts: &[PostPlan]) -> Vec<(i64, Move)> {
-    let mut moves: Vec<(i64, Move)> = posts
-        .iter()
-        .flat_map(|post| post.moves.iter().map(|moved| (post.trade_post_id, *moved)))
-        .collect();
-    moves.sort_by_key(|(_, moved)| moved.lsn);
-    moves
 }

@@ -8,7 +8,11 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -16,39 +20,54 @@ use futures_util::FutureExt;
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, StreamConsumer},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol, StreamConsumer},
     error::{KafkaError, KafkaResult},
-    message::{Headers, OwnedMessage},
+    groups::GroupMemberInfo,
+    message::OwnedMessage,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use service_kit::health::Dependency;
-use tokio::time::sleep;
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use tracing::{debug, info, warn};
 
 use super::{
     change_event::HEARTBEAT_TOPIC,
+    coverage,
+    error::{Decision, Failure},
+    headers,
     status::{Partition, Report, Status},
 };
 use crate::{config::KafkaConfig, metrics::ChatMetrics};
 
 /// Most records of a batch.
 pub const MAX_BATCH: usize = 500;
-/// Most bytes of keys and values of a batch.
+/// Most bytes of keys, values and headers of a batch.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// A batch that takes longer is worked on with its partitions paused.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the group's coordinator may take to tell what was committed.
 const COMMITTED_BOUND: Duration = Duration::from_secs(10);
+/// How long Kafka may take to tell what members of the group have.
+const COVERAGE_BOUND: Duration = Duration::from_secs(5);
+/// How long the end may take.
+const CLOSE: Duration = Duration::from_secs(2);
 /// How often librdkafka reports lag and the brokers' state.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A consumer of the captured table's topic, and of Debezium's heartbeats.
 pub struct Consumer {
-    inner: StreamConsumer<Context>,
+    client: ClientConfig,
+    topics: [String; 2],
+    inner: Arc<StreamConsumer<Context>>,
     status: Arc<Status>,
     metrics: ChatMetrics,
     /// Came in while a batch was worked on.
     carried: VecDeque<OwnedMessage>,
+    /// Came in at a time when nobody could be told.
+    failed: Option<KafkaError>,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -79,7 +98,7 @@ impl Consumer {
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", config.kafka_offset_reset.name())
-            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("partition.assignment.strategy", assignment_strategy(config))
             .set("session.timeout.ms", "10000")
             .set("topic.metadata.refresh.interval.ms", "5000")
             // Records are small and each is looked at once: a deep queue only costs memory.
@@ -96,17 +115,22 @@ impl Consumer {
         for (property, value) in &config.kafka_property {
             client.set(property, value);
         }
-        let inner: StreamConsumer<Context> = client.create_with_context(Context {
+        let context = Context {
             kafka,
             status: Arc::clone(&status),
             metrics: metrics.clone(),
-        })?;
-        inner.subscribe(&[&config.trade_posts_topic(), &config.heartbeat_topic()])?;
+            left_behind: Arc::default(),
+            unchecked: Arc::default(),
+        };
+        let topics = [config.trade_posts_topic(), config.heartbeat_topic()];
         Ok(Self {
-            inner,
+            inner: Arc::new(join(&client, &topics, context)?),
+            client,
+            topics,
             status,
             metrics,
             carried: VecDeque::new(),
+            failed: None,
         })
     }
 
@@ -114,25 +138,63 @@ impl Consumer {
     pub async fn receive(&mut self) -> Result<Vec<OwnedMessage>, KafkaError> {
         let mut batch: Vec<OwnedMessage> = self.carried.drain(..).collect();
         if batch.is_empty() {
-            batch.push(self.inner.recv().await?.detach());
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            batch.push(self.next().await?);
         }
         let mut bytes: usize = batch.iter().map(size).sum();
         while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-            match self.inner.recv().now_or_never() {
+            match self.next().now_or_never() {
                 Some(Ok(message)) => {
-                    let message = message.detach();
                     bytes += size(&message);
                     batch.push(message);
                 }
-                // An error comes again when nothing else is at hand.
                 Some(Err(error)) => {
-                    debug!(%error, "the consumer reported an error while a batch was taken");
+                    self.tell_later(error);
                     break;
                 }
                 None => break,
             }
         }
         Ok(batch)
+    }
+
+    async fn next(&mut self) -> KafkaResult<OwnedMessage> {
+        loop {
+            let error = match self.inner.recv().await {
+                Ok(message) => return Ok(headers::readable(message.detach())),
+                Err(error) => error,
+            };
+            let fenced = error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId);
+            if !(fenced && self.inner.context().left_behind.load(Ordering::Relaxed)) {
+                return Err(error);
+            }
+            self.join_again()?;
+        }
+    }
+
+    /// Begins anew with the group. A client whose session ran out while the group's coordinator was away
+    /// sends it commits of before once it is back, and with a name in the group (`group.instance.id`) is
+    /// taken for another process that uses its name. That is final for the client, and nobody's fault.
+    fn join_again(&mut self) -> KafkaResult<()> {
+        warn!("the session with the group ran out; joining again");
+        let context = self.inner.context().as_ref().clone();
+        let new = join(&self.client, &self.topics, context)?;
+        let old = std::mem::replace(&mut self.inner, Arc::new(new));
+        // Waits for its threads, and nobody has to wait for that.
+        thread::spawn(move || drop(old));
+        Ok(())
+    }
+
+    /// Keeps an error for the next [`Consumer::receive`]: the client tells some of them only once. Of
+    /// several the one that counts is the one that ends the service.
+    fn tell_later(&mut self, error: KafkaError) {
+        debug!(%error, "the consumer reported an error while it was not asked for records");
+        let ends = |error: &KafkaError| Failure::from(error.clone()).decide(Duration::ZERO) == Decision::Exit;
+        if !self.failed.as_ref().is_some_and(ends) {
+            self.failed = Some(error);
+        }
     }
 
     /// Runs `work`. If it takes long, the partitions are paused and the group is kept.
@@ -149,14 +211,14 @@ impl Consumer {
         let done = loop {
             tokio::select! {
                 done = &mut work => break done,
-                message = self.inner.recv() => match message {
+                message = self.next() => match message {
                     // From a partition assigned since, or already on its way.
                     Ok(message) => {
-                        self.carried.push_back(message.detach());
+                        self.carried.push_back(message);
                         paused = self.assignment();
                         self.pause(&paused);
                     }
-                    Err(error) => debug!(%error, "the consumer reported an error while it was paused"),
+                    Err(error) => self.tell_later(error),
                 },
             }
         };
@@ -194,6 +256,37 @@ impl Consumer {
         }
     }
 
+    /// Leaves the group and joins it again where that gives partitions an owner that have none. A member with a
+    /// name that comes back is given what it had when it went, without a rebalance; partitions made in between
+    /// are then nobody's, and no lag tells.
+    pub fn take_what_nobody_has(&self) {
+        let named = self.client.get("group.instance.id").is_some();
+        let unchecked = Arc::clone(&self.inner.context().unchecked);
+        if !named || !unchecked.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let (inner, topics) = (Arc::clone(&self.inner), self.topics.clone());
+        let group = self.client.get("group.id").unwrap_or_default().to_owned();
+        // librdkafka's questions block the thread that asks, and records need not wait for the answer.
+        thread::spawn(move || match unowned(&inner, &group, &topics) {
+            Ok(Some(partitions)) if partitions.is_empty() => {}
+            Ok(Some(partitions)) => {
+                warn!(
+                    ?partitions,
+                    "partitions are nobody's; leaving the group to join it again"
+                );
+                inner.unsubscribe();
+                if let Err(error) = inner.subscribe(&[&topics[0], &topics[1]]) {
+                    warn!(%error, "the group was left and is not joined");
+                }
+            }
+            not_known => {
+                debug!(?not_known, "what members of the group have is asked again");
+                unchecked.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+
     fn assignment(&self) -> TopicPartitionList {
         self.inner.assignment().unwrap_or_default()
     }
@@ -224,26 +317,79 @@ impl Consumer {
         }
     }
 
-    /// Commits what is stored and leaves the group.
-    pub fn close(self) {
-        match self.inner.commit_consumer_state(CommitMode::Sync) {
-            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
-            Err(error) => warn!(%error, "the last offsets were not committed; their records come again"),
+    /// Commits what is stored and leaves the group, if Kafka lets it do so in time.
+    pub async fn close(self) {
+        let (done, closed) = oneshot::channel();
+        // Not one of the runtime's threads: those it waits for at its end, for as long as Kafka is away.
+        thread::spawn(move || {
+            match self.inner.commit_consumer_state(CommitMode::Sync) {
+                Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+                Err(error) => warn!(%error, "the last offsets were not committed; their records come again"),
+            }
+            drop(self);
+            // Nobody may wait for it any more.
+            let _ = done.send(());
+        });
+        if timeout(CLOSE, closed).await.is_err() {
+            warn!("Kafka did not take the last offsets in time; their records come again");
         }
     }
 }
 
-/// The value of the record's header of this name.
-pub fn header<'a>(message: &'a OwnedMessage, name: &str) -> Option<&'a [u8]> {
-    message
-        .headers()?
-        .iter()
-        .find(|header| header.key == name)
-        .and_then(|header| header.value)
+fn size(message: &OwnedMessage) -> usize {
+    let parts = [message.key(), message.payload()];
+    parts.into_iter().flatten().map(<[u8]>::len).sum::<usize>() + headers::size(message)
 }
 
-fn size(message: &OwnedMessage) -> usize {
-    message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
+/// How the group divides partitions. A cooperative rebalance takes partitions away first and gives them to
+/// others once their owner has joined again. An owner with a name that dies in between and comes back is
+/// given what it had then, without a rebalance, and what was taken away is nobody's until the next one. So
+/// named members divide all at once.
+fn assignment_strategy(config: &KafkaConfig) -> &'static str {
+    if config.kafka_group_instance_id.is_some() {
+        "roundrobin"
+    } else {
+        "cooperative-sticky"
+    }
+}
+
+fn join(
+    client: &ClientConfig,
+    topics: &[String; 2],
+    context: Context,
+) -> KafkaResult<StreamConsumer<Context>> {
+    let inner: StreamConsumer<Context> = client.create_with_context(context)?;
+    inner.subscribe(&[&topics[0], &topics[1]])?;
+    Ok(inner)
+}
+
+/// The partitions of `topics` that no member of `group` has; nothing while the group is being balanced.
+fn unowned(
+    consumer: &StreamConsumer<Context>,
+    group: &str,
+    topics: &[String; 2],
+) -> KafkaResult<Option<Vec<(String, i32)>>> {
+    let mut known = Vec::new();
+    for topic in topics {
+        let metadata = consumer.fetch_metadata(Some(topic), COVERAGE_BOUND)?;
+        // None of a topic that does not exist yet.
+        for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+            let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            known.push((topic.name().to_owned(), partitions));
+        }
+    }
+    let groups = consumer.fetch_group_list(Some(group), COVERAGE_BOUND)?;
+    let [group] = groups.groups() else {
+        return Ok(None);
+    };
+    if group.state() != "Stable" {
+        return Ok(None);
+    }
+    let members = group.members().iter();
+    Ok(coverage::unowned(
+        &known,
+        members.filter_map(GroupMemberInfo::assignment),
+    ))
 }
 
 /// Lets partitions that the group never committed begin at their first record; the client's own reset
@@ -268,10 +414,15 @@ fn begin_where_nothing_was_committed(
 }
 
 /// Takes what librdkafka reports beside records.
+#[derive(Clone)]
 struct Context {
     kafka: Dependency,
     status: Arc<Status>,
     metrics: ChatMetrics,
+    /// Whether the session with the group has run out, so that its partitions may be others' by now.
+    left_behind: Arc<AtomicBool>,
+    /// Whether partitions were assigned since it was last seen that each has an owner.
+    unchecked: Arc<AtomicBool>,
 }
 
 impl ClientContext for Context {
@@ -304,6 +455,15 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         warn!(%error, "Kafka client: {reason}");
+    }
+
+    /// Whether it is an error for this service, what librdkafka calls one, shows where records are received.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Debug => debug!("librdkafka: {facility} {message}"),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => info!("librdkafka: {facility} {message}"),
+            _ => warn!("librdkafka: {facility} {message}"),
+        }
     }
 }
 
@@ -353,16 +513,27 @@ impl ConsumerContext for Context {
         let done = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 info!("assigned {count} partitions");
+                self.left_behind.store(false, Ordering::Relaxed);
+                self.unchecked.store(true, Ordering::Relaxed);
                 if let Err(error) = begin_where_nothing_was_committed(consumer, partitions) {
                     warn!(%error, "what the group has committed is not known");
                 }
                 self.assigned(partitions);
-                consumer.incremental_assign(partitions)
+                match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Eager => consumer.assign(partitions),
+                    _ => consumer.incremental_assign(partitions),
+                }
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 info!("revoked {count} partitions");
+                if consumer.assignment_lost() {
+                    self.left_behind.store(true, Ordering::Relaxed);
+                }
                 self.revoked(partitions);
-                consumer.incremental_unassign(partitions)
+                match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Eager => consumer.unassign(),
+                    _ => consumer.incremental_unassign(partitions),
+                }
             }
             _ => Err(KafkaError::Rebalance(event.into())),
         };

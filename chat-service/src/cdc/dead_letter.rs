@@ -72,7 +72,7 @@ pub fn message(letter: DeadLetter) -> OwnedMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cdc::{change_event::MalformedRecord, consumer};
+    use crate::cdc::{change_event::MalformedRecord, headers};
 
     #[test]
     fn a_record_comes_back_as_it_was() {
@@ -105,7 +105,7 @@ mod tests {
             ("topic", 2, 40, Timestamp::CreateTime(17))
         );
         assert_eq!(
-            consumer::header(&again, "__debezium.newkey"),
+            headers::value(&again, "__debezium.newkey"),
             Some(b"{\"id\":8}".as_slice())
         );
     }

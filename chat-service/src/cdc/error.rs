@@ -16,7 +16,7 @@ pub const UNKNOWN_SCHEMA_GRACE: Duration = Duration::from_mins(1);
 /// Whatever can go wrong with a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("malformed record: {0}")]
+    #[error(transparent)]
     Malformed(#[from] MalformedRecord),
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -57,7 +57,9 @@ impl Failure {
             }
             Self::Schema(SchemaError::Unreachable { .. } | SchemaError::Unknown { .. })
             | Self::Flood { .. } => Decision::Retry,
-            Self::Schema(SchemaError::Changed { .. }) | Self::OffsetLost(_) => Decision::Exit,
+            Self::Schema(SchemaError::Changed { .. } | SchemaError::Denied { .. }) | Self::OffsetLost(_) => {
+                Decision::Exit
+            }
             Self::Store(error) | Self::Schema(SchemaError::Store { source: error, .. }) => {
                 match *error.kind {
                     ErrorKind::Authentication { .. }

@@ -31,9 +31,11 @@ pub mod breaker;
 pub mod change_event;
 pub mod close;
 pub mod consumer;
+mod coverage;
 pub mod dead_letter;
 pub mod error;
 mod excerpt;
+mod headers;
 pub mod plan;
 mod record;
 pub mod registry;
@@ -44,9 +46,9 @@ pub mod writer_schema;
 /// Longest wait between two tries of a batch.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How long a batch may go on after the shutdown began.
-const DRAIN: Duration = Duration::from_secs(5);
-/// How often partitions that stand still are looked for.
-const WATCH: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(4);
+/// How often partitions that stand still or are nobody's are looked for.
+const WATCH: Duration = Duration::from_secs(2);
 
 /// What a batch goes through. The consumer has it, and operators who replay dead letters.
 #[derive(Debug)]
@@ -77,6 +79,7 @@ pub async fn run(
             received = consumer.receive() => received.map_err(Failure::from),
             _ = watch.tick() => {
                 consumer.move_what_stands_still();
+                consumer.take_what_nobody_has();
                 continue;
             }
             () = shutdown.cancelled() => break,
@@ -110,11 +113,7 @@ pub async fn run(
         consumer.done(&batch);
     }
     info!("the consumer stops");
-    tokio::task::spawn_blocking(move || consumer.close())
-        .await
-        .unwrap_or_else(|panic| {
-            error!(%panic, "the consumer did not close");
-        });
+    consumer.close().await;
     Ok(())
 }
 
@@ -285,7 +284,7 @@ impl Pipeline {
             },
             key,
             value,
-            moved_to: consumer::header(message, change_event::MOVED_TO),
+            moved_to: headers::value(message, change_event::MOVED_TO),
         })?)
     }
 

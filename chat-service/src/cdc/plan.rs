@@ -32,10 +32,8 @@ pub struct PostPlan {
     pub state: Option<NewState>,
     /// What a row that lives looked like before in this batch, oldest first.
     pub earlier: Vec<Look>,
-    /// The newest delete: rooms of generations up to its LSN are closed, whatever came after.
-    pub deleted: Option<Deleted>,
-    /// Changes of the id, oldest first: rooms of generations up to the LSN go to the new id.
-    pub moves: Vec<Move>,
+    /// Each time that a row has left this id, oldest first, whatever came after.
+    pub ends: Vec<End>,
     /// Where a tombstone lies before which the batch has nothing of this post.
     pub bare_tombstone: Option<Position>,
 }
@@ -51,10 +49,24 @@ pub struct NewState {
 pub enum Row {
     /// It is there, since the LSN `born` if the batch has seen it being created.
     Lives { post: Post, born: Option<i64> },
-    /// It was deleted.
+    /// It was deleted or has another id now; the newest of the ends says which.
     Gone,
-    /// It has this id now.
-    Moved(i64),
+}
+
+/// A row has left its id: rooms of generations up to that LSN are closed, or go along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Deleted(Deleted),
+    Moved(Move),
+}
+
+impl End {
+    pub fn lsn(&self) -> i64 {
+        match self {
+            Self::Deleted(deleted) => deleted.lsn,
+            Self::Moved(moved) => moved.lsn,
+        }
+    }
 }
 
 /// A delete that was read from the log.
@@ -131,8 +143,7 @@ impl Builder {
                 last_is_delete: false,
                 state: None,
                 earlier: Vec::new(),
-                deleted: None,
-                moves: Vec::new(),
+                ends: Vec::new(),
                 bare_tombstone: None,
             });
             posts.len() - 1
@@ -155,40 +166,48 @@ impl PostPlan {
                     row: Row::Lives { post, born },
                 });
             }
-            Change::Delete { lsn, times } => self.delete(Deleted {
+            Change::Delete { lsn, times } => self.end(End::Deleted(Deleted {
                 lsn,
                 times: Some(times),
-            }),
-            Change::Move { lsn, to } => {
-                let behind = self.moves.partition_point(|known| known.lsn < lsn);
-                if self.moves.get(behind).is_none_or(|known| known.lsn != lsn) {
-                    self.moves.insert(behind, Move { lsn, to });
-                }
-                self.become_newer(NewState {
-                    lsn,
-                    row: Row::Moved(to),
-                });
-            }
+            })),
+            Change::Move { lsn, to } => self.end(End::Moved(Move { lsn, to })),
             Change::Tombstone if follows_delete => {}
             Change::Tombstone => match &self.state {
                 // Its delete was compacted away or lost: it ends the row that came before it.
-                Some(NewState { lsn, .. }) => self.delete(Deleted {
+                Some(NewState { lsn, .. }) => self.end(End::Deleted(Deleted {
                     lsn: *lsn,
                     times: None,
-                }),
+                })),
                 None => self.bare_tombstone = Some(position),
             },
         }
     }
 
-    fn delete(&mut self, deleted: Deleted) {
-        if self.deleted.is_none_or(|known| known.lsn < deleted.lsn) {
-            self.deleted = Some(deleted);
+    /// The newest delete, unless the batch has seen a row go to another id: then its ends are carried out
+    /// one after the other.
+    pub fn deleted(&self) -> Option<Deleted> {
+        let mut newest = None;
+        for end in &self.ends {
+            match end {
+                End::Deleted(deleted) => newest = Some(*deleted),
+                End::Moved(_) => return None,
+            }
         }
-        self.become_newer(NewState {
-            lsn: deleted.lsn,
-            row: Row::Gone,
-        });
+        newest
+    }
+
+    /// Whether a row has gone to another id.
+    pub fn has_moved(&self) -> bool {
+        self.ends.iter().any(|end| matches!(end, End::Moved(_)))
+    }
+
+    fn end(&mut self, end: End) {
+        let lsn = end.lsn();
+        let place = self.ends.partition_point(|known| known.lsn() < lsn);
+        if self.ends.get(place).is_none_or(|known| known.lsn() != lsn) {
+            self.ends.insert(place, end);
+        }
+        self.become_newer(NewState { lsn, row: Row::Gone });
     }
 
     fn become_newer(&mut self, mut state: NewState) {
@@ -213,7 +232,7 @@ impl PostPlan {
             Row::Lives { post, .. } if (&post.title, &post.status) == (&old.title, &old.status) => {}
             Row::Lives { .. } => self.earlier.push(old),
             // What came before is of no interest to whoever comes after.
-            Row::Gone | Row::Moved(_) => self.earlier.clear(),
+            Row::Gone => self.earlier.clear(),
         }
     }
 
@@ -243,7 +262,7 @@ impl NewState {
                 title: post.title,
                 status: post.status,
             }),
-            Row::Gone | Row::Moved(_) => None,
+            Row::Gone => None,
         }
     }
 }
@@ -327,7 +346,7 @@ mod tests {
     fn a_delete_and_its_tombstone_are_one_delete() {
         let plan = single([upsert(10), delete(20), Change::Tombstone]);
         assert_eq!(lives(&plan), Some(false));
-        assert_eq!(plan.deleted.unwrap().lsn, 20);
+        assert_eq!(plan.deleted().unwrap().lsn, 20);
         assert_eq!(plan.last.offset, 2);
         assert_eq!(plan.bare_tombstone, None);
     }
@@ -336,21 +355,21 @@ mod tests {
     fn a_post_created_again_lives_and_its_old_rooms_close() {
         let plan = single([upsert(10), delete(20), Change::Tombstone, upsert(30)]);
         assert_eq!(lives(&plan), Some(true));
-        assert_eq!(plan.deleted.unwrap().lsn, 20);
+        assert_eq!(plan.deleted().unwrap().lsn, 20);
     }
 
     #[test]
     fn a_replayed_delete_with_its_tombstone_does_not_delete_the_post_created_again() {
         let plan = single([upsert(30), delete(20), Change::Tombstone, upsert(30)]);
         assert_eq!(lives(&plan), Some(true));
-        assert_eq!(plan.deleted.unwrap().lsn, 20);
+        assert_eq!(plan.deleted().unwrap().lsn, 20);
     }
 
     #[test]
     fn a_tombstone_without_its_delete_ends_the_row_before_it() {
         let plan = single([upsert(10), Change::Tombstone]);
         assert_eq!(lives(&plan), Some(false));
-        assert_eq!(plan.deleted, Some(Deleted { lsn: 10, times: None }));
+        assert_eq!(plan.deleted(), Some(Deleted { lsn: 10, times: None }));
     }
 
     #[test]
@@ -377,7 +396,7 @@ mod tests {
     fn a_row_is_born_when_it_was_created_and_not_when_it_was_changed() {
         let born = |changes: &[Change]| match single(changes.to_vec()).state.unwrap().row {
             Row::Lives { born, .. } => born,
-            row => panic!("{row:?}"),
+            row @ Row::Gone => panic!("{row:?}"),
         };
         assert_eq!(born(&[upsert(10)]), None);
         assert_eq!(born(&[create(10), upsert(11)]), Some(10));
@@ -386,18 +405,31 @@ mod tests {
     }
 
     #[test]
-    fn moves_are_kept_oldest_first_and_once() {
+    fn ends_are_kept_oldest_first_and_once() {
         let moved = |lsn, to| Change::Move { lsn, to };
-        let plan = single([moved(20, 8), moved(10, 9), Change::Tombstone, moved(20, 8)]);
-        assert_eq!(plan.moves, [Move { lsn: 10, to: 9 }, Move { lsn: 20, to: 8 }]);
+        let plan = single([
+            moved(20, 8),
+            moved(10, 9),
+            Change::Tombstone,
+            create(25),
+            delete(30),
+            moved(20, 8),
+        ]);
+        let times = Some(CaptureTimes::default());
+        let ends = [
+            End::Moved(Move { lsn: 10, to: 9 }),
+            End::Moved(Move { lsn: 20, to: 8 }),
+            End::Deleted(Deleted { lsn: 30, times }),
+        ];
+        assert_eq!(plan.ends, ends);
         assert_eq!(
             plan.state,
             Some(NewState {
-                lsn: 20,
-                row: Row::Moved(8)
+                lsn: 30,
+                row: Row::Gone
             })
         );
-        assert_eq!((plan.deleted, plan.bare_tombstone), (None, None));
+        assert_eq!((plan.deleted(), plan.bare_tombstone), (None, None));
     }
 
     fn titled(lsn: i64, title: &str) -> Change {
@@ -479,8 +511,8 @@ mod tests {
                 _ => None,
             }).max();
             let plan = single(changes);
+            prop_assert_eq!(plan.deleted().map(|deleted| deleted.lsn), newest_delete);
             prop_assert_eq!(plan.state.unwrap().lsn, newest);
-            prop_assert_eq!(plan.deleted.map(|deleted| deleted.lsn), newest_delete);
         }
 
         #[test]

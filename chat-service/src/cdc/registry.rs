@@ -39,6 +39,8 @@ const CONFIRM_INTERVAL: Duration = Duration::from_secs(10);
 pub enum SchemaError {
     #[error("the schema registry does not answer for schema {id}: {reason}")]
     Unreachable { id: u32, reason: String },
+    #[error("the schema registry does not let this service read schema {id}: {reason}")]
+    Denied { id: u32, reason: String },
     #[error("cannot keep schema {id}")]
     Store { id: u32, source: mongodb::error::Error },
     #[error("the schema registry does not know schema {id}")]
@@ -212,14 +214,18 @@ fn refused(id: u32, error: &SRCError) -> SchemaError {
     let answer = error
         .source()
         .and_then(|source| source.downcast_ref::<RawError>());
-    match answer.map(|answer| answer.error_code) {
-        Some(40_403) => SchemaError::Unknown { id },
-        _ => SchemaError::Unreachable {
-            id,
-            reason: excerpt(&match &error.cause {
-                Some(cause) => format!("{}: {cause}", error.error),
-                None => error.error.clone(),
-            }),
-        },
+    if answer.is_some_and(|answer| answer.error_code == 40_403) {
+        return SchemaError::Unknown { id };
+    }
+    let reason = excerpt(&match &error.cause {
+        Some(cause) => format!("{}: {cause}", error.error),
+        None => error.error.clone(),
+    });
+    // The converter tells the status in this way alone.
+    let denied = ["401 Unauthorized", "403 Forbidden"];
+    if denied.iter().any(|status| error.error.ends_with(status)) {
+        SchemaError::Denied { id, reason }
+    } else {
+        SchemaError::Unreachable { id, reason }
     }
 }

@@ -167,7 +167,7 @@ mod tests {
         let begin = Instant::now();
         let mut state = assigned();
         state.report(TOPIC, 0, report(5, 10), begin);
-        let almost = begin + STANDS_STILL_AFTER - Duration::from_secs(1);
+        let almost = begin + STANDS_STILL_AFTER / 2;
         state.report(TOPIC, 0, report(5, 20), almost);
         assert!(state.standing_still(almost).is_empty());
         let after = begin + STANDS_STILL_AFTER;

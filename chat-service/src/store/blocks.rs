@@ -13,7 +13,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Conflict, Edge, Store, is_duplicate_key};
+use super::{Edge, Store, is_duplicate_key, transaction::Conflict};
 use crate::room::Refusal;
 
 /// A block as it is stored; unique by its two members.

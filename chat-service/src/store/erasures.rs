@@ -16,7 +16,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Conflict, Store, is_duplicate_key, now};
+use super::{Store, is_duplicate_key, now, transaction::Conflict};
 use crate::room::{DeletionId, RoomState};
 
 /// How long a worker may be silent before another one takes over.

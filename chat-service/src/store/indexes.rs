@@ -51,7 +51,10 @@ impl Store {
         self.deletions
             .create_indexes([
                 plain(doc! { "state": 1, "erase_at": 1 }),
-                plain(doc! { "lease.owner": 1 }),
+                // Deletions that are done have no lease.
+                sparse(doc! { "lease.until": 1 }),
+                plain(doc! { "trade_post_id": 1, "closed_at": -1 }),
+                plain(doc! { "closed_at": -1 }),
             ])
             .await?;
         self.blocks

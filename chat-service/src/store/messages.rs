@@ -14,12 +14,12 @@ use mongodb::{
     options::{InsertOneModel, UpdateOneModel, WriteModel},
 };
 
-use super::{Conflict, Store, Window, is_duplicate_key};
+use super::{Store, Window, is_duplicate_key, transaction::Conflict};
 use crate::{
     message::{Content, Message},
     notification::{CloseReason, Kind},
     room::{Closed, Refusal, Room, RoomKey},
-    store::notifications::Draft,
+    store::{notifications::Draft, posts::TradePost},
 };
 
 /// What became of a message.
@@ -156,21 +156,26 @@ impl Store {
             .await?;
         // A post with very many rooms is fenced before the last of them is closed.
         let post_ids: Vec<i64> = rooms.values().map(|room| room.trade_post_id).collect();
-        let fenced: HashSet<i64> = self
+        let posts: HashMap<i64, TradePost> = self
             .posts
-            .find(doc! { "_id": { "$in": post_ids }, "state": "deleted" })
+            .find(doc! { "_id": { "$in": post_ids } })
             .session(&mut *session)
             .await?
             .stream(&mut *session)
-            .map_ok(|post| post.id)
+            .map_ok(|post| (post.id, post))
             .try_collect()
             .await?;
+        let is_fenced = |room: &Room| {
+            let post = posts.get(&room.trade_post_id);
+            let end = post.and_then(|post| post.end_of(room.generation));
+            end.is_some_and(|end| end.to.is_none())
+        };
         let before: HashMap<ObjectId, i64> = rooms.iter().map(|(id, room)| (*id, room.next_seq)).collect();
         let answers: Vec<Sent> = outgoing
             .iter()
             .map(|message| match rooms.get_mut(&message.room_id) {
                 Some(room) if !room.members.contains(&message.sender_id) => Sent::NoRoom,
-                Some(room) if fenced.contains(&room.trade_post_id) => Sent::Closed(Closed {
+                Some(room) if is_fenced(room) => Sent::Closed(Closed {
                     trade_post_id: room.trade_post_id,
                     reason: CloseReason::TradePostDeleted,
                 }),

@@ -3,15 +3,12 @@
 //! Invariant: writes are acknowledged by a majority before anything is built on them, and each
 //! change of more than one document that must not be seen in part is one transaction.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mongodb::{
-    Client, ClientSession, Collection, Database,
+    Client, Collection, Database,
     bson::{DateTime, Document, doc},
-    error::{
-        Error, ErrorKind, Result, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
-        WriteFailure,
-    },
+    error::{Error, ErrorKind, Result, WriteFailure},
     event::{EventHandler, cmap::CmapEvent},
     options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern},
 };
@@ -25,18 +22,25 @@ use crate::{
     notification::Notification,
     room::Room,
     store::{
-        blocks::Block, dead_letters::DeadLetter, deletions::Deletion, erasures::Erasure, posts::TradePost,
+        blocks::Block,
+        dead_letters::DeadLetter,
+        deletions::Deletion,
+        erasures::Erasure,
+        posts::TradePost,
+        transaction::{LeftOpen, Transaction},
         turns::Turns,
     },
 };
 
 pub mod blocks;
 mod changes;
+pub mod closing;
 pub mod dead_letters;
 pub mod deletions;
 pub mod erasures;
 mod indexes;
 mod leaving;
+pub mod leases;
 pub mod messages;
 mod moves;
 pub mod notifications;
@@ -44,6 +48,7 @@ pub mod posts;
 mod projection;
 pub mod reads;
 pub mod rooms;
+mod transaction;
 mod turns;
 pub mod writer_schemas;
 
@@ -66,6 +71,7 @@ pub struct Store {
     pub dead_letters: Collection<DeadLetter>,
     pub writer_schemas: Collection<Document>,
     turns: Turns,
+    left_open: LeftOpen,
 }
 
 impl Store {
@@ -86,6 +92,14 @@ impl Store {
             CmapEvent::ConnectionCheckedIn(_) => drop(checked_out.dec()),
             _ => {}
         }));
+        Self::with_options(options, database)
+    }
+
+    /// As [`Store::new`], with `options` of the client's where they say nothing against what this relies on.
+    ///
+    /// # Errors
+    /// If the options contradict each other.
+    pub fn with_options(mut options: ClientOptions, database: &str) -> Result<Self> {
         options.app_name.get_or_insert_with(|| "chat-service".into());
         options
             .server_selection_timeout
@@ -108,6 +122,7 @@ impl Store {
             dead_letters: db.collection("dead_letters"),
             writer_schemas: db.collection("writer_schemas"),
             turns: Turns::new(),
+            left_open: LeftOpen::default(),
             client,
             db,
         })
@@ -128,11 +143,8 @@ impl Store {
 
     /// A session for a transaction.
     pub async fn transaction(&self) -> Result<Transaction> {
-        Ok(Transaction {
-            session: self.client.start_session().await?,
-            attempts: 0,
-            give_up: Instant::now() + CONFLICTS_BOUND,
-        })
+        self.left_open.end(&self.client).await?;
+        Transaction::new(&self.client, self.left_open.clone()).await
     }
 }
 
@@ -166,85 +178,13 @@ impl Window {
     }
 }
 
-/// A transaction that is repeated while it meets write conflicts:
-///
-/// ```text
-/// let mut transaction = store.transaction().await?;
-/// let done = loop {
-///     transaction.begin().await?;
-///     let body = store.body_in(&mut transaction.session).await;
-///     if let Some(done) = transaction.end(body).await? {
-///         break done;
-///     }
-/// };
-/// ```
-///
-/// The body must pass on every error of the driver, and be safe to repeat even after it was
-/// committed: a lost connection can leave that unknown.
-#[derive(Debug)]
-pub struct Transaction {
-    pub session: ClientSession,
-    attempts: u32,
-    give_up: Instant,
-}
-
-impl Transaction {
-    pub async fn begin(&mut self) -> Result<()> {
-        self.session.start_transaction().await
-    }
-
-    /// Commits what the body did, or undoes it. `None` says that the body is to be repeated.
-    pub async fn end<R>(&mut self, body: Result<R>) -> Result<Option<R>> {
-        let outcome = match body {
-            Ok(value) => self.session.commit_transaction().await.map(|()| value),
-            Err(error) => Err(error),
-        };
-        let error = match outcome {
-            Ok(value) => return Ok(Some(value)),
-            Err(error) => error,
-        };
-        // Ends it on the server; an error here says no more than the first one.
-        let _ = self.session.abort_transaction().await;
-        if !is_passing(&error) || Instant::now() >= self.give_up {
-            return Err(error);
-        }
-        self.attempts += 1;
-        let ceiling = 1 << self.attempts.min(6);
-        tokio::time::sleep(Duration::from_millis(rand::random_range(0..ceiling))).await;
-        Ok(None)
-    }
-}
-
-/// What a transaction had read was changed by another one meanwhile.
-#[derive(Clone, Copy, Debug)]
-pub struct Conflict;
-
-/// Whether a transaction that met `error` is to be repeated.
-fn is_passing(error: &Error) -> bool {
-    const WRITE_CONFLICT: i32 = 112;
-    let conflict = match &*error.kind {
-        // Some servers report it as the failure of one write, without a label.
-        ErrorKind::BulkWrite(error) => error
-            .write_errors
-            .values()
-            .any(|error| error.code == WRITE_CONFLICT),
-        _ => error.get_custom::<Conflict>().is_some(),
-    };
-    conflict
-        || error.contains_label(TRANSIENT_TRANSACTION_ERROR)
-        || error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
-}
-
-const DISCONNECT_BOUND: Duration = Duration::from_secs(1);
-
 /// The time as MongoDB keeps it.
 pub fn now() -> DateTime {
     DateTime::from_millis(clock::now().timestamp_millis())
 }
 
-/// After this time of repeats a transaction's conflict is the caller's to deal with. By time and not by
-/// number: of many writers to one member's inbox the unlucky lose often, and each loss is short.
-const CONFLICTS_BOUND: Duration = Duration::from_secs(10);
+/// How long the client may take to end.
+const DISCONNECT_BOUND: Duration = Duration::from_secs(1);
 
 /// The server's code for a key that a unique index has already.
 const DUPLICATE_KEY: i32 = 11_000;
@@ -265,4 +205,9 @@ pub fn is_duplicate_key(error: &Error) -> bool {
             .any(|error| error.code == DUPLICATE_KEY),
         _ => false,
     }
+}
+
+/// So large a batch of a cursor that this many documents need no second one.
+fn whole(documents: usize) -> u32 {
+    u32::try_from(documents).unwrap_or(u32::MAX).saturating_add(1)
 }

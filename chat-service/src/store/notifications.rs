@@ -3,7 +3,10 @@
 //! Invariant: a member's sequence is raised in the same transaction as the notifications it
 //! numbers are written. It has no gaps, and a reader who has seen `n` has missed nothing below.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    future::{IntoFuture, ready},
+};
 
 use futures_util::TryStreamExt;
 use mongodb::{
@@ -12,11 +15,13 @@ use mongodb::{
     error::Result,
     options::{UpdateOneModel, WriteModel},
 };
+use tokio::try_join;
 
-use super::{Store, Window};
+use super::{Store, Window, whole};
 use crate::{
     message::Message,
     notification::{Frame, Kind, Notification},
+    room::RoomKey,
 };
 
 /// A notification that has no place in its member's sequence yet.
@@ -55,6 +60,7 @@ impl Store {
         let mut inboxes = self
             .inboxes
             .find(doc! { "_id": { "$in": members } })
+            .batch_size(whole(counts.len()))
             .session(&mut *session)
             .await?;
         let mut next: HashMap<i64, i64> = HashMap::with_capacity(counts.len());
@@ -183,29 +189,46 @@ impl Store {
         Ok(deleted.matched_count > 0)
     }
 
-    /// The messages that `notifications` are about and that are not erased, by room and sequence.
+    /// The messages that `notifications` are about, by room and sequence: those that are there and whose room
+    /// is open. What is kept of a closed room is for nobody to read.
     pub async fn messages_of(
         &self,
         notifications: &[Notification],
     ) -> Result<HashMap<(ObjectId, i64), Message>> {
-        let wanted: Vec<Document> = notifications
+        let wanted: Vec<(ObjectId, i64)> = notifications
             .iter()
             .filter_map(|notification| match notification.kind {
-                Kind::Message { message_seq } => {
-                    Some(doc! { "room_id": notification.room_id, "seq": message_seq })
-                }
+                Kind::Message { message_seq } => Some((notification.room_id, message_seq)),
                 _ => None,
             })
             .collect();
         if wanted.is_empty() {
             return Ok(HashMap::new());
         }
-        self.messages
-            .find(doc! { "$or": wanted })
-            .await?
+        let rooms: HashSet<ObjectId> = wanted.iter().map(|(room, _)| *room).collect();
+        let messages = wanted
+            .into_iter()
+            .map(|(room_id, seq)| doc! { "room_id": room_id, "seq": seq });
+        let messages = self
+            .messages
+            .find(doc! { "$or": messages.collect::<Vec<Document>>() });
+        let (open, messages) = try_join!(self.open_among(rooms), messages.into_future())?;
+        messages
+            .try_filter(|message| ready(open.contains(&message.room_id)))
             .map_ok(|message| ((message.room_id, message.seq), message))
             .try_collect()
             .await
+    }
+
+    async fn open_among(&self, rooms: impl IntoIterator<Item = ObjectId>) -> Result<HashSet<ObjectId>> {
+        let ids: Vec<ObjectId> = rooms.into_iter().collect();
+        let open = self
+            .rooms
+            .clone_with_type::<RoomKey>()
+            .find(doc! { "_id": { "$in": ids }, "state": "open" })
+            .projection(RoomKey::fields())
+            .await?;
+        open.map_ok(|room| room.id).try_collect().await
     }
 
     /// `notifications` as stream events.

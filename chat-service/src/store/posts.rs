@@ -14,7 +14,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Store, whole};
 use crate::trade_post::Look;
 
 /// A trade post's projection.
@@ -37,9 +37,25 @@ pub struct TradePost {
     pub generation: i64,
     #[serde(default)]
     pub deleted_at: Option<DateTime>,
-    /// The id that the row has since, where it was not deleted but given another one.
+    /// Each time that a row has left this id, in no order.
     #[serde(default)]
-    pub moved_to: Option<i64>,
+    pub ends: Vec<End>,
+}
+
+/// How a row has left its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub lsn: i64,
+    /// The id that it has since, where it was not deleted.
+    pub to: Option<i64>,
+}
+
+impl TradePost {
+    /// How the row that was at this id at `lsn` has left it, if it has.
+    pub fn end_of(&self, lsn: i64) -> Option<End> {
+        let later = self.ends.iter().filter(|end| end.lsn >= lsn);
+        later.min_by_key(|end| end.lsn).copied()
+    }
 }
 
 impl TradePost {
@@ -68,6 +84,7 @@ impl Store {
     pub async fn fenced(&self, ids: &[i64]) -> Result<Vec<TradePost>> {
         self.posts
             .find(doc! { "_id": { "$in": ids }, "state": "deleted" })
+            .batch_size(whole(ids.len()))
             .await?
             .try_collect()
             .await
@@ -83,13 +100,23 @@ impl Store {
             .upsert(true)
             .await?;
         let older = doc! { "state": "live", "lsn": { "$lt": lsn } };
-        let gone = doc! { "$set": { "state": "deleted", "lsn": lsn, "deleted_at": now } };
+        let gone = doc! {
+            "$set": { "state": "deleted", "lsn": lsn, "deleted_at": now },
+            "$addToSet": { "ends": { "lsn": lsn, "to": null } },
+        };
         self.posts.update_many(older, gone).await.map(drop)
     }
 
     /// LSN of the newest truncate, if there was one.
     pub async fn truncated_at(&self) -> Result<Option<i64>> {
         let mark = self.truncates.find_one(doc! { "_id": TRUNCATE }).await?;
+        Ok(mark.and_then(|mark| mark.get_i64("lsn").ok()))
+    }
+
+    /// The same, as a transaction sees it.
+    pub async fn truncated_at_in(&self, session: &mut ClientSession) -> Result<Option<i64>> {
+        let mark = self.truncates.find_one(doc! { "_id": TRUNCATE });
+        let mark = mark.session(session).await?;
         Ok(mark.and_then(|mark| mark.get_i64("lsn").ok()))
     }
 

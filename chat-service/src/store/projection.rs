@@ -7,13 +7,13 @@
 use mongodb::{
     bson::{Bson, DateTime, Document, doc},
     error::{ErrorKind, Result},
-    options::{UpdateManyModel, UpdateOneModel, WriteModel},
+    options::UpdateManyModel,
 };
 
 use super::{DUPLICATE_KEY, Store};
 use crate::cdc::{
     change_event::Position,
-    plan::{NewState, PostPlan, Row},
+    plan::{End, NewState, PostPlan, Row},
 };
 
 /// Posts that one statement updates. A statement costs a commit of its own, which is dearer than what it
@@ -30,26 +30,22 @@ struct News {
     fields: Document,
     /// The post may have lived on since a generation behind this LSN.
     ended: Option<i64>,
+    ends: Vec<Document>,
     last: Document,
 }
 
 impl Store {
     /// Writes what a batch says of its posts.
     pub async fn project(&self, posts: &[PostPlan], now: DateTime) -> Result<()> {
-        let tombstones: Vec<WriteModel> = posts
+        let tombstones: Vec<(i64, Position)> = posts
             .iter()
-            .filter_map(|post| {
-                let (filter, update) = end_of_row(post.trade_post_id, post.bare_tombstone?, now);
-                let model = UpdateOneModel::builder()
-                    .namespace(self.posts.namespace())
-                    .filter(filter)
-                    .update(update)
-                    .build();
-                Some(model.into())
-            })
+            .filter_map(|post| Some((post.trade_post_id, post.bare_tombstone?)))
             .collect();
         if !tombstones.is_empty() {
-            self.client.bulk_write(tombstones).ordered(false).await?;
+            let models = tombstones
+                .chunks(POSTS_PER_STATEMENT)
+                .map(|tombstones| self.update(end_of_row(tombstones, now)));
+            self.client.bulk_write(models).ordered(false).await?;
         }
         let (mut unknown, mut known): (Vec<News>, Vec<News>) = posts
             .iter()
@@ -97,16 +93,19 @@ impl Store {
         if news.is_empty() {
             return Ok(0);
         }
-        let models = news.chunks(POSTS_PER_STATEMENT).map(|news| {
-            let ids: Vec<i64> = news.iter().map(|news| news.id).collect();
-            UpdateManyModel::builder()
-                .namespace(self.posts.namespace())
-                .filter(doc! { "_id": { "$in": &ids } })
-                .update(newest_wins(ids, news))
-                .build()
-        });
+        let models = news
+            .chunks(POSTS_PER_STATEMENT)
+            .map(|news| self.update(newest_wins(news)));
         let updated = self.client.bulk_write(models).ordered(false).await?;
         Ok(usize::try_from(updated.matched_count).unwrap_or(usize::MAX))
+    }
+
+    fn update(&self, (ids, update): (Vec<i64>, Vec<Document>)) -> UpdateManyModel {
+        UpdateManyModel::builder()
+            .namespace(self.posts.namespace())
+            .filter(doc! { "_id": { "$in": ids } })
+            .update(update)
+            .build()
     }
 }
 
@@ -116,7 +115,7 @@ impl News {
         let NewState { lsn, row } = post.state.as_ref()?;
         let Position { partition, offset } = post.last;
         // The batch may hold the end of one generation together with the begin of the next.
-        let ended = post.deleted.map_or(-1, |deleted| deleted.lsn);
+        let ended = post.ends.last().map_or(-1, End::lsn);
         let (fields, ended) = match row {
             Row::Lives { post, born } => (
                 doc! {
@@ -126,16 +125,15 @@ impl News {
                     "state": "live",
                     "generation": born.unwrap_or(*lsn),
                     "deleted_at": null,
-                    "moved_to": null,
                 },
                 born.is_none().then_some(ended),
             ),
             Row::Gone => (doc! { "state": "deleted", "deleted_at": now }, None),
-            Row::Moved(to) => (
-                doc! { "state": "deleted", "deleted_at": now, "moved_to": *to },
-                None,
-            ),
         };
+        let ends = post.ends.iter().map(|end| match end {
+            End::Deleted(deleted) => doc! { "lsn": deleted.lsn, "to": null },
+            End::Moved(moved) => doc! { "lsn": moved.lsn, "to": moved.to },
+        });
         let last = doc! { "partition": partition, "offset": offset, "is_delete": post.last_is_delete };
         Some(Self {
             id: post.trade_post_id,
@@ -143,6 +141,7 @@ impl News {
             lsn: *lsn,
             fields,
             ended,
+            ends: ends.collect(),
             last,
         })
     }
@@ -151,66 +150,90 @@ impl News {
     fn document(&self) -> Document {
         let mut document = doc! { "_id": self.id, "lsn": self.lsn };
         document.extend(self.fields.clone());
+        document.insert("ends", self.ends.clone());
         document.insert("last", self.last.clone());
         document
     }
 }
 
-/// Lets each of the posts `ids` take over the news of its own if they are newer than what is there, and
-/// remember its last record.
-fn newest_wins(ids: Vec<i64>, news: &[News]) -> Vec<Document> {
-    let news: Vec<Document> = news
-        .iter()
-        .map(|news| {
-            doc! { "lsn": news.lsn, "fields": news.fields.clone(), "ended": news.ended, "last": news.last.clone() }
-        })
-        .collect();
-    // As a literal, no text of a member's is taken for an expression.
-    let own = doc! { "$arrayElemAt": [
-        { "$literal": news },
-        { "$indexOfArray": [{ "$literal": ids }, "$_id"] },
-    ] };
-    let newer = doc! { "$gt": ["$news.lsn", { "$ifNull": ["$lsn", -1_i64] }] };
-    let taken_over = doc! { "$mergeObjects": [{ "lsn": "$news.lsn" }, "$news.fields"] };
+/// Lets each post take over the news of its own if they are newer than what is there, and remember its last
+/// record.
+fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
+    let (ids, own) = own(news.iter().map(|news| {
+        let News {
+            lsn,
+            fields,
+            ended,
+            ends,
+            last,
+            ..
+        } = news;
+        let own = doc! {
+            "lsn": *lsn, "fields": fields.clone(), "ended": *ended, "ends": ends.clone(), "last": last.clone(),
+        };
+        (news.id, own)
+    }));
+    let newer = doc! { "$gt": ["$own.lsn", { "$ifNull": ["$lsn", -1_i64] }] };
+    let taken_over = doc! { "$mergeObjects": [{ "lsn": "$own.lsn" }, "$own.fields"] };
     let lives_on = doc! { "$and": [
-        { "$ne": ["$news.ended", Bson::Null] },
+        { "$ne": ["$own.ended", Bson::Null] },
         { "$eq": ["$state", "live"] },
-        { "$gt": ["$generation", "$news.ended"] },
+        { "$gt": ["$generation", "$own.ended"] },
     ] };
     // A replay does not take the memory of the last record back.
     let replayed = doc! { "$and": [
-        { "$eq": ["$last.partition", "$news.last.partition"] },
-        { "$gt": ["$last.offset", "$news.last.offset"] },
+        { "$eq": ["$last.partition", "$own.last.partition"] },
+        { "$gt": ["$last.offset", "$own.last.offset"] },
     ] };
-    let nothing = doc! { "$literal": {} };
-    vec![
-        doc! { "$set": { "news": own } },
-        doc! { "$replaceWith": { "$mergeObjects": [
-            "$$ROOT",
-            { "$cond": [newer, taken_over, &nothing] },
-            { "$cond": [lives_on, { "generation": "$generation" }, nothing] },
-            { "last": { "$cond": [replayed, "$last", "$news.last"] } },
-        ] } },
-        doc! { "$unset": "news" },
-    ]
+    let taken_over = doc! { "$mergeObjects": [
+        "$$ROOT",
+        { "$cond": [newer, taken_over, nothing()] },
+        { "$cond": [lives_on, { "generation": "$generation" }, nothing()] },
+        { "ends": { "$setUnion": [{ "$ifNull": ["$ends", []] }, "$own.ends"] } },
+        { "last": { "$cond": [replayed, "$last", "$own.last"] } },
+    ] };
+    (
+        ids,
+        vec![own, doc! { "$replaceWith": taken_over }, doc! { "$unset": "own" }],
+    )
 }
 
-/// What a tombstone alone does: it ends the row that is there, unless a later record was applied or
+/// What tombstones alone do: each ends the row that is there, unless a later record was applied or
 /// the record before it was the delete that it belongs to.
-fn end_of_row(id: i64, tombstone: Position, now: DateTime) -> (Document, Document) {
-    let Position { partition, offset } = tombstone;
-    let filter = doc! {
-        "_id": id,
-        "state": "live",
-        "last.is_delete": { "$ne": true },
-        "$or": [
-            { "last.partition": { "$ne": partition } },
-            { "last.offset": { "$lt": offset } },
-        ],
-    };
-    let last = doc! { "partition": partition, "offset": offset, "is_delete": true };
+fn end_of_row(tombstones: &[(i64, Position)], now: DateTime) -> (Vec<i64>, Vec<Document>) {
+    let (ids, own) = own(tombstones.iter().map(|(id, tombstone)| {
+        let Position { partition, offset } = *tombstone;
+        (
+            *id,
+            doc! { "partition": partition, "offset": offset, "is_delete": true },
+        )
+    }));
+    let ends = doc! { "$and": [
+        { "$eq": ["$state", "live"] },
+        { "$ne": ["$last.is_delete", true] },
+        { "$or": [
+            { "$ne": ["$last.partition", "$own.partition"] },
+            { "$lt": ["$last.offset", "$own.offset"] },
+        ] },
+    ] };
+    let all = doc! { "$concatArrays": [{ "$ifNull": ["$ends", []] }, [{ "lsn": "$lsn", "to": null }]] };
+    let ended = doc! { "state": "deleted", "deleted_at": now, "ends": all, "last": "$own" };
+    let update = doc! { "$mergeObjects": ["$$ROOT", { "$cond": [ends, ended, nothing()] }] };
     (
-        filter,
-        doc! { "$set": { "state": "deleted", "deleted_at": now, "last": last } },
+        ids,
+        vec![own, doc! { "$replaceWith": update }, doc! { "$unset": "own" }],
     )
+}
+
+/// The posts' ids, and a stage that gives each what is its own. As a literal, no text of a member's is taken
+/// for an expression.
+fn own(posts: impl Iterator<Item = (i64, Document)>) -> (Vec<i64>, Document) {
+    let (ids, own): (Vec<i64>, Vec<Document>) = posts.unzip();
+    let place = doc! { "$indexOfArray": [{ "$literal": &ids }, "$_id"] };
+    let own = doc! { "$set": { "own": { "$arrayElemAt": [{ "$literal": own }, place] } } };
+    (ids, own)
+}
+
+fn nothing() -> Document {
+    doc! { "$literal": {} }
 }

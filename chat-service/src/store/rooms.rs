@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     notification::{CloseReason, Kind},
-    room::{Closed, MemberState, Refusal, Room, RoomState},
+    room::{Closed, Refusal, Room, RoomState},
     store::notifications::Draft,
 };
 
@@ -66,8 +66,11 @@ impl Store {
         match outcome {
             // Lost the race against the same buyer's other request.
             Err(error) if is_duplicate_key(&error) => {
-                let room = self.open_room_of(trade_post_id, buyer_id).await?;
-                room.map(Opened::Existing).ok_or(error)
+                let generation = self.post(trade_post_id).await?.map_or(0, |post| post.generation);
+                let room = self
+                    .rooms
+                    .find_one(open_room(trade_post_id, buyer_id, generation));
+                room.await?.map(Opened::Existing).ok_or(error)
             }
             outcome => outcome,
         }
@@ -94,7 +97,7 @@ impl Store {
         if let Some(refusal) = self.refusal_between(buyer_id, seller_id, session).await? {
             return Ok(Opened::Refused(refusal));
         }
-        let open = doc! { "trade_post_id": trade_post_id, "buyer_id": buyer_id, "state": "open" };
+        let open = open_room(trade_post_id, buyer_id, post.generation);
         if let Some(mut room) = self.rooms.find_one(open).session(&mut *session).await? {
             if !room.listed_for.contains(&buyer_id) {
                 room.listed_for.push(buyer_id);
@@ -104,26 +107,8 @@ impl Store {
             }
             return Ok(Opened::Existing(room));
         }
-        let room = Room {
-            id: ObjectId::new(),
-            trade_post_id,
-            generation: post.generation,
-            seller_id,
-            buyer_id,
-            members: vec![seller_id, buyer_id],
-            erasing: Vec::new(),
-            blocked_by: Vec::new(),
-            state: RoomState::Open,
-            closed_by: None,
-            listed_for: vec![seller_id, buyer_id],
-            seller: MemberState::default(),
-            buyer: MemberState::default(),
-            told: post.look(),
-            next_seq: 1,
-            last_message: None,
-            created_at: now,
-            last_activity_at: now,
-        };
+        let row = (trade_post_id, post.generation);
+        let room = Room::new(row, [seller_id, buyer_id], post.look(), now);
         let insert = InsertOneModel::builder()
             .namespace(self.rooms.namespace())
             .document(serialize_to_document(&room).map_err(Error::custom)?)
@@ -139,11 +124,6 @@ impl Store {
         };
         self.notify(vec![draft], now, session).await?;
         Ok(Opened::New(room))
-    }
-
-    async fn open_room_of(&self, trade_post_id: i64, buyer_id: i64) -> Result<Option<Room>> {
-        let open = doc! { "trade_post_id": trade_post_id, "buyer_id": buyer_id, "state": "open" };
-        self.rooms.find_one(open).await
     }
 
     /// The room, if `member` is in it.
@@ -231,6 +211,17 @@ impl Store {
             .await?
             .try_collect()
             .await
+    }
+}
+
+/// The buyer's open room about the row that lives now. One of an earlier row may still be open, and is about
+/// to be closed or to go where that row went.
+fn open_room(trade_post_id: i64, buyer_id: i64, generation: i64) -> Document {
+    doc! {
+        "trade_post_id": trade_post_id,
+        "buyer_id": buyer_id,
+        "state": "open",
+        "generation": { "$gte": generation },
     }
 }
 

@@ -50,6 +50,7 @@ pub struct Chat {
     pub http: reqwest::Client,
     pub signer: Arc<Signer>,
     mongodb_uri: String,
+    erase_after: Duration,
     service: JoinHandle<anyhow::Result<()>>,
     shutdown: DropGuard,
     folder: Arc<tempfile::TempDir>,
@@ -130,6 +131,7 @@ impl Chat {
             .create_indexes(config.fence_ttl, config.notification_ttl)
             .await
             .unwrap();
+        let erase_after = config.erase_after;
         let shutdown = CancellationToken::new();
         let service = tokio::spawn(run(config, listeners, shutdown.clone()));
         Self {
@@ -137,6 +139,7 @@ impl Chat {
             admin,
             store,
             http: reqwest::Client::new(),
+            erase_after,
             signer,
             mongodb_uri: mongodb_uri.to_owned(),
             service,
@@ -234,15 +237,7 @@ impl Chat {
 
     /// Carries out captured changes as the consumer does, as one batch. Answers the rooms closed.
     pub async fn capture(&self, changes: impl IntoIterator<Item = (i64, i64, Change)>) -> usize {
-        let events = changes.into_iter().map(|(trade_post_id, offset, change)| {
-            let position = Position { partition: 0, offset };
-            Event::Post(ChangeEvent {
-                trade_post_id,
-                position,
-                change,
-            })
-        });
-        self.carry_out(events.collect::<Vec<_>>()).await
+        self.carry_out(events(changes)).await
     }
 
     /// The whole table was emptied at `lsn`.
@@ -257,7 +252,7 @@ impl Chat {
     async fn carry_out(&self, events: impl IntoIterator<Item = Event>) -> usize {
         let mut rooms = 0;
         for step in plan(events) {
-            rooms += carry_out(&self.store, &step, now(), Duration::ZERO)
+            rooms += carry_out(&self.store, &step, now(), self.erase_after)
                 .await
                 .unwrap()
                 .rooms;
@@ -319,6 +314,18 @@ impl Answer {
         assert_eq!(self.body["status"], status);
         &self.body
     }
+}
+
+/// Posts' changes, with the offsets that they have in one partition.
+pub fn events(changes: impl IntoIterator<Item = (i64, i64, Change)>) -> impl Iterator<Item = Event> {
+    changes.into_iter().map(|(trade_post_id, offset, change)| {
+        let position = Position { partition: 0, offset };
+        Event::Post(ChangeEvent {
+            trade_post_id,
+            position,
+            change,
+        })
+    })
 }
 
 pub fn upsert(lsn: i64) -> Change {

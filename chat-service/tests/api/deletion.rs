@@ -7,7 +7,7 @@ use crate::chat::{BUYER, Chat, SELLER, STRANGER, delete, eventually, upsert};
 use chat_service::cdc::change_event::Change;
 
 /// Rooms and messages of a post that are left in MongoDB.
-async fn left(chat: &Chat, rooms: &[String]) -> u64 {
+pub async fn left(chat: &Chat, rooms: &[String]) -> u64 {
     let ids: Vec<mongodb::bson::oid::ObjectId> = rooms
         .iter()
         .map(|room| mongodb::bson::oid::ObjectId::parse_str(room).unwrap())
@@ -27,7 +27,7 @@ async fn left(chat: &Chat, rooms: &[String]) -> u64 {
             .unwrap()
 }
 
-async fn deletion(chat: &Chat, post: i64) -> Value {
+pub async fn deletion(chat: &Chat, post: i64) -> Value {
     eventually("the deletion is done", async || {
         let answer = chat.operator(&format!("/admin/v1/deletions/{post}")).await;
         let found = answer.body["items"][0].clone();
@@ -66,6 +66,12 @@ async fn rooms_close_members_are_told_and_everything_is_erased() {
         (&done["rooms"], &done["messages"], &done["lsn"]),
         (&2.into(), &11.into(), &200.into())
     );
+    assert_eq!(
+        (&done["rooms_erased"], &done["messages_erased"]),
+        (&2.into(), &11.into())
+    );
+    let times = ["received_at", "closed_at", "begun_at", "done_at"].map(|time| done[time].as_str().unwrap());
+    assert!(times.is_sorted(), "{done}");
     assert_eq!(done["committed_at"], "1970-01-01T00:00:01Z");
     assert_eq!(left(&chat, &rooms).await, 0);
     assert_eq!(
@@ -182,43 +188,4 @@ async fn many_posts_go_in_one_batch() {
         ),
         (60, 60)
     );
-}
-
-#[tokio::test]
-async fn chats_may_be_kept_for_a_while_and_nobody_reads_them() {
-    let chat = Chat::start().await;
-    chat.on_sale(10, 100).await;
-    let room = chat.room(10).await;
-    chat.send(BUYER, &room, "1", "증거").await;
-    let deleted = chat_service::cdc::change_event::ChangeEvent {
-        trade_post_id: 10,
-        position: chat_service::cdc::change_event::Position {
-            partition: 0,
-            offset: 2,
-        },
-        change: delete(200),
-    };
-    let plans = chat_service::cdc::plan::plan([chat_service::cdc::change_event::Event::Post(deleted)]);
-    let keep = std::time::Duration::from_secs(3);
-    let now = chat_service::store::now();
-    chat_service::cdc::close::carry_out(&chat.store, &plans[0], now, keep)
-        .await
-        .unwrap();
-    chat.get(BUYER, &format!("/v1/rooms/{room}/messages"))
-        .await
-        .refused(410, "room-closed");
-    assert_eq!(left(&chat, std::slice::from_ref(&room)).await, 2);
-    let done = deletion(&chat, 10).await;
-    let time = |field: &str| {
-        done[field]
-            .as_str()
-            .unwrap()
-            .parse::<chrono::DateTime<chrono::Utc>>()
-            .unwrap()
-    };
-    assert!(
-        time("done_at") - time("received_at") >= chrono::TimeDelta::seconds(3),
-        "{done}"
-    );
-    assert_eq!(left(&chat, &[room]).await, 0);
 }

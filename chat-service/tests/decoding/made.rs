@@ -4,7 +4,7 @@ use apache_avro::{
     Schema, reader::datum::GenericDatumReader, types::Value, writer::datum::GenericDatumWriter,
 };
 use chat_service::cdc::{
-    change_event::{Event, MalformedRecord, Op, Part, Position, Record, Understood, decode},
+    change_event::{Event, MalformedRecord, Op, Part, Position, Record, Understood, decode, heartbeat},
     wire::HEADER_LEN,
     writer_schema::{parse, reader},
 };
@@ -213,6 +213,45 @@ fn every_change_has_a_place_in_the_log() {
             *at(value, &sequence) = none();
         };
         assert_eq!(wrong(&nowhere), MalformedRecord::MissingLsn);
+    }
+}
+
+/// Ages are calculated from them.
+#[test]
+fn times_are_times() {
+    for ms in [i64::MIN, -1, 253_402_300_800_000, i64::MAX] {
+        let invalid = MalformedRecord::InvalidTime(ms);
+        assert_eq!(
+            wrong("d.value", |value| *at(value, &["source", "ts_ms"]) = ms.into()),
+            invalid
+        );
+        assert_eq!(
+            wrong("c.value", |value| *at(value, &["ts_ms"]) = some(ms)),
+            invalid
+        );
+        let beat = r#"{"type":"record","name":"Beat","fields":[{"name":"ts_ms","type":"long"}]}"#;
+        let schema = parse(beat).unwrap();
+        let beat = heartbeat((&reader(&schema).unwrap(), &zigzag(ms)));
+        assert_eq!(beat, Err(invalid));
+    }
+}
+
+/// A delete needs no column, so one of another table's row would close the chats of the post with its id.
+#[test]
+fn a_record_of_another_table_is_refused_whatever_it_says() {
+    for (name, key) in [
+        ("c.value", Some(POST)),
+        ("d.value", Some(POST)),
+        ("t.value", None),
+    ] {
+        for (field, other) in [("table", "customers"), ("schema", "archive")] {
+            let body = edited(name, |value| *at(value, &["source", field]) = other.into());
+            let said = said(key, ENVELOPE, &body).unwrap_err();
+            assert!(
+                matches!(&said, MalformedRecord::OtherTable(table) if table.contains(other)),
+                "{said}"
+            );
+        }
     }
 }
 

@@ -70,17 +70,18 @@ impl World {
     }
 
     pub fn registers(&self, id: u32, schema: &str) {
-        self.answers(id, 200, json!({ "schema": schema, "references": [] }));
+        let answer = json!({ "schema": schema, "references": [] });
+        self.answers(id, 200, answer.to_string());
     }
 
     pub fn forgets(&self, id: u32) {
         self.answers.0.lock().unwrap().remove(&id);
     }
 
-    pub fn answers(&self, id: u32, status: u16, body: impl ToString) {
+    pub fn answers(&self, id: u32, status: u16, body: impl Into<String>) {
         let answer = Answer {
             status,
-            body: body.to_string(),
+            body: body.into(),
             asked: 0,
         };
         self.answers.0.lock().unwrap().insert(id, answer);

@@ -91,9 +91,12 @@ pub struct Deletion {
     pub state: String,
     pub rooms: i64,
     pub messages: i64,
+    pub rooms_erased: i64,
+    pub messages_erased: i64,
     pub committed_at: Option<DateTime<Utc>>,
     pub captured_at: Option<DateTime<Utc>>,
     pub received_at: DateTime<Utc>,
     pub closed_at: DateTime<Utc>,
+    pub begun_at: Option<DateTime<Utc>>,
     pub done_at: Option<DateTime<Utc>>,
 }

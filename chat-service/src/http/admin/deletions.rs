@@ -32,11 +32,14 @@ pub struct DeletionView {
     state: DeletionState,
     rooms: i64,
     messages: i64,
+    rooms_erased: i64,
+    messages_erased: i64,
     committed_at: Option<DateTime<Utc>>,
     captured_at: Option<DateTime<Utc>>,
     received_at: DateTime<Utc>,
     closed_at: DateTime<Utc>,
     erase_at: DateTime<Utc>,
+    begun_at: Option<DateTime<Utc>>,
     done_at: Option<DateTime<Utc>>,
 }
 
@@ -74,11 +77,14 @@ impl From<Deletion> for DeletionView {
             state: deletion.state,
             rooms: deletion.rooms,
             messages: deletion.messages,
+            rooms_erased: deletion.erased.rooms,
+            messages_erased: deletion.messages_erased(),
             committed_at: deletion.committed_at.map(time),
             captured_at: deletion.captured_at.map(time),
             received_at: time(deletion.received_at),
             closed_at: time(deletion.closed_at),
             erase_at: time(deletion.erase_at),
+            begun_at: deletion.begun_at.map(time),
             done_at: deletion.done_at.map(time),
         }
     }

@@ -1,0 +1,153 @@
+//! Rooms go with the row and not with the id, whatever else happens to the id before the change is read.
+
+use chat_service::{
+    cdc::{
+        change_event::Change,
+        plan::{Step, plan},
+    },
+    store::now,
+};
+use serde_json::json;
+
+use crate::chat::{BUYER, Chat, create, delete, events};
+
+async fn post_of(chat: &Chat, room: &str) -> i64 {
+    let shown = chat.get(BUYER, &format!("/v1/rooms/{room}")).await;
+    assert_eq!(shown.status, 200, "{shown:?}");
+    shown.body["trade_post"]["id"].as_i64().unwrap()
+}
+
+async fn is_closed(chat: &Chat, room: &str) {
+    let shown = chat.get(BUYER, &format!("/v1/rooms/{room}")).await;
+    shown.refused(410, "room-closed");
+}
+
+/// As far as a process comes that is killed once it has fenced.
+async fn fence_only(chat: &Chat, changes: impl IntoIterator<Item = (i64, i64, Change)>) {
+    for step in plan(events(changes)) {
+        let Step::Posts(posts) = step else {
+            panic!("{step:?}")
+        };
+        chat.store.project(&posts, now()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_changes_an_id_and_uses_it_again_keeps_rooms_apart() {
+    let chat = Chat::start().await;
+    chat.on_sale(1, 10).await;
+    let moved = chat.room(1).await;
+    let batch = [
+        (1, 2, Change::Move { lsn: 20, to: 2 }),
+        (1, 3, Change::Tombstone),
+        (1, 4, create(30)),
+        (1, 5, delete(40)),
+        (1, 6, Change::Tombstone),
+    ];
+    assert_eq!(chat.capture(batch).await, 0);
+    assert_eq!(post_of(&chat, &moved).await, 2);
+    assert_eq!(chat.send(BUYER, &moved, "1", "그대로 있네요").await.status, 201);
+
+    chat.on_sale(5, 10).await;
+    let closed = chat.room(5).await;
+    let batch = [
+        (5, 7, delete(20)),
+        (5, 8, Change::Tombstone),
+        (5, 9, create(30)),
+        (5, 10, Change::Move { lsn: 40, to: 6 }),
+    ];
+    assert_eq!(chat.capture(batch).await, 1);
+    is_closed(&chat, &closed).await;
+}
+
+#[tokio::test]
+async fn rooms_follow_the_row_past_others_that_had_its_ids() {
+    let chat = Chat::start().await;
+    // 1 became 2, which became 3; then another row was created as 2.
+    chat.on_sale(1, 10).await;
+    let room = chat.room(1).await;
+    chat.capture([(2, 1, create(20))]).await;
+    chat.capture([(2, 2, Change::Move { lsn: 30, to: 3 }), (2, 3, Change::Tombstone)])
+        .await;
+    chat.capture([(2, 4, create(40))]).await;
+    let other = chat.room(2).await;
+    assert_eq!(chat.capture([(1, 2, Change::Move { lsn: 20, to: 2 })]).await, 0);
+    assert_eq!(
+        (post_of(&chat, &room).await, post_of(&chat, &other).await),
+        (3, 2)
+    );
+    chat.capture([(2, 5, delete(50))]).await;
+    assert_eq!(post_of(&chat, &room).await, 3);
+    is_closed(&chat, &other).await;
+
+    // 5 became 6, which was deleted; then another row was created as 6 and became 7.
+    chat.on_sale(5, 10).await;
+    let room = chat.room(5).await;
+    chat.capture([(6, 1, create(20)), (6, 2, delete(30))]).await;
+    chat.capture([(6, 3, create(40))]).await;
+    let other = chat.room(6).await;
+    chat.capture([(6, 4, Change::Move { lsn: 50, to: 7 })]).await;
+    assert_eq!(chat.capture([(5, 2, Change::Move { lsn: 20, to: 6 })]).await, 1);
+    is_closed(&chat, &room).await;
+    assert_eq!(post_of(&chat, &other).await, 7);
+
+    // 8 became 9, and the table was emptied.
+    chat.on_sale(8, 10).await;
+    let room = chat.room(8).await;
+    chat.truncate(60).await;
+    is_closed(&chat, &room).await;
+    assert_eq!(chat.capture([(8, 2, Change::Move { lsn: 20, to: 9 })]).await, 0);
+}
+
+#[tokio::test]
+async fn two_rooms_of_one_buyer_meet_at_one_id() {
+    let chat = Chat::start().await;
+    chat.on_sale(1, 10).await;
+    let first = chat.room(1).await;
+    // The new id is read before the change of the old one.
+    chat.capture([(2, 1, create(20))]).await;
+    let second = chat.room(2).await;
+    assert_ne!(first, second);
+    chat.capture([(2, 2, Change::Move { lsn: 30, to: 3 })]).await;
+    chat.capture([(1, 2, Change::Move { lsn: 20, to: 2 })]).await;
+    assert_eq!(
+        (post_of(&chat, &first).await, post_of(&chat, &second).await),
+        (3, 3)
+    );
+    assert_eq!(chat.capture([(3, 3, create(30)), (3, 4, delete(40))]).await, 2);
+}
+
+#[tokio::test]
+async fn a_room_that_is_about_to_move_is_not_closed() {
+    let chat = Chat::start().await;
+    chat.on_sale(1, 10).await;
+    let room = chat.room(1).await;
+    let batch = [
+        (1, 2, Change::Move { lsn: 20, to: 2 }),
+        (1, 3, create(30)),
+        (1, 4, delete(40)),
+    ];
+    fence_only(&chat, batch.clone()).await;
+    assert_eq!(chat.send(BUYER, &room, "1", "아직 있나요?").await.status, 201);
+    chat.capture(batch).await;
+    assert_eq!(chat.send(BUYER, &room, "2", "네").await.status, 201);
+    assert_eq!(post_of(&chat, &room).await, 2);
+}
+
+#[tokio::test]
+async fn a_room_that_is_about_to_be_closed_is_not_taken_for_one_of_the_next_row() {
+    let chat = Chat::start().await;
+    chat.on_sale(1, 10).await;
+    let old = chat.room(1).await;
+    let batch = [(1, 2, delete(20)), (1, 3, Change::Tombstone), (1, 4, create(30))];
+    fence_only(&chat, batch.clone()).await;
+    chat.send(BUYER, &old, "1", "아직 있나요?")
+        .await
+        .refused(410, "room-closed");
+    let new = chat.post(BUYER, "/v1/rooms", json!({ "trade_post_id": 1 })).await;
+    assert_eq!(new.status, 201);
+    assert_ne!(new.body["id"], json!(old));
+    assert_eq!(chat.capture(batch).await, 1);
+    assert_eq!(post_of(&chat, new.body["id"].as_str().unwrap()).await, 1);
+    is_closed(&chat, &old).await;
+}

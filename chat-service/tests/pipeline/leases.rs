@@ -1,0 +1,141 @@
+//! Who may erase what, and what becomes of those who may not any more.
+
+use std::time::Duration;
+
+use chat_service::store::{
+    deletions::{DeletionState, UnderWay},
+    leases::LeaseLost,
+    now,
+};
+use mongodb::bson::DateTime;
+
+use crate::bed::{Bed, batch, create, delete, event};
+
+const TERM: Duration = Duration::from_secs(30);
+const QUOTA: i64 = 1_000;
+
+fn later(seconds: i64) -> DateTime {
+    DateTime::from_millis(now().timestamp_millis() + 1000 * seconds)
+}
+
+#[tokio::test]
+async fn a_deletion_has_one_owner_until_its_lease_runs_out() {
+    let bed = Bed::new().await;
+    bed.deleted(1, &[3]).await;
+    let first = bed.store.lease(now(), TERM, QUOTA).await.unwrap().unwrap();
+    assert_eq!(first.deletions.len(), 1);
+    assert!(bed.store.lease(later(29), TERM, QUOTA).await.unwrap().is_none());
+    let second = bed.store.lease(later(31), TERM, QUOTA).await.unwrap().unwrap();
+    assert_eq!(second.deletions, first.deletions);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_ask_at_once_get_different_deletions() {
+    let bed = Bed::new().await;
+    for post in 1..=40 {
+        bed.deleted(post, &[1]).await;
+    }
+    let ask = async || bed.store.lease(now(), TERM, 11).await.unwrap();
+    let mut leased = Vec::new();
+    loop {
+        let answers = futures_util::future::join_all((0..8).map(|_| ask())).await;
+        if answers.iter().all(Option::is_none) {
+            break;
+        }
+        let got = answers.into_iter().flatten();
+        leased.extend(got.flat_map(|got| {
+            assert!(got.deletions.len() <= 5, "a room and a message each: {got:?}");
+            got.deletions
+        }));
+    }
+    leased.sort_unstable();
+    let number = leased.len();
+    leased.dedup();
+    assert_eq!((number, leased.len()), (40, 40), "each has one owner");
+}
+
+#[tokio::test]
+async fn who_lost_a_lease_changes_nothing_any_more() {
+    let bed = Bed::new().await;
+    bed.deleted(1, &[3, 5]).await;
+    let mut late = bed.store.lease(now(), TERM, QUOTA).await.unwrap().unwrap();
+    let rooms = bed.store.rooms_left(&late, 10).await.unwrap();
+    let mut owner = bed.store.lease(later(31), TERM, QUOTA).await.unwrap().unwrap();
+
+    let part = UnderWay {
+        room_id: rooms[0].id,
+        up_to: 2,
+    };
+    let lost = |result: mongodb::error::Result<()>| result.unwrap_err().get_custom::<LeaseLost>().is_some();
+    assert!(lost(bed.store.came_to(&mut late, rooms[0].closed_by, part).await));
+    assert!(lost(bed.store.erase_rooms(&late, &rooms[..1]).await));
+    assert_eq!(bed.left().await, (2, 8), "the room is not erased and not counted");
+    bed.store.finish(&late, now()).await.unwrap();
+    bed.store.give_back(&late, now()).await.unwrap();
+    let deletion = &bed.deletions().await[0];
+    assert_eq!(deletion.state, DeletionState::Erasing);
+    assert_eq!((deletion.erased.rooms, deletion.under_way), (0, None));
+    assert!(deletion.lease.unwrap().owner.is_some(), "it is still the other's");
+
+    bed.store
+        .came_to(&mut owner, rooms[0].closed_by, part)
+        .await
+        .unwrap();
+    bed.store.erase_rooms(&owner, &rooms).await.unwrap();
+    bed.store.finish(&owner, now()).await.unwrap();
+    let deletion = &bed.deletions().await[0];
+    assert_eq!(deletion.state, DeletionState::Done);
+    assert_eq!((deletion.erased.rooms, deletion.erased.messages), (2, 8));
+}
+
+/// A truncate or a delete that comes again may find rooms that a deletion has not closed before.
+#[tokio::test]
+async fn rooms_closed_while_others_are_erased_are_not_forgotten() {
+    let bed = Bed::new().await;
+    bed.deleted(1, &[3]).await;
+    let leased = bed.store.lease(now(), TERM, QUOTA).await.unwrap().unwrap();
+    let rooms = bed.store.rooms_left(&leased, 10).await.unwrap();
+    bed.rooms(1, 11, &[4]).await;
+    assert_eq!(bed.batch([event(1, 2, delete(20))]).await, 1);
+    let counted = bed.store.erase_rooms(&leased, &rooms).await;
+    assert!(counted.unwrap_err().get_custom::<LeaseLost>().is_some());
+    bed.store.finish(&leased, now()).await.unwrap();
+    let deletion = &bed.deletions().await[0];
+    assert_eq!(
+        deletion.state,
+        DeletionState::Pending,
+        "not done: a room was closed since"
+    );
+    assert_eq!((deletion.rooms, deletion.messages), (2, 7));
+}
+
+#[tokio::test]
+async fn a_deletion_is_not_leased_before_its_time() {
+    let bed = Bed::new().await;
+    bed.batch([event(1, 0, create(10))]).await;
+    bed.rooms(1, 10, &[1]).await;
+    let keep = Duration::from_mins(1);
+    assert_eq!(batch(&bed.store, [event(1, 1, delete(20))], keep).await, 1);
+    assert!(bed.store.lease(later(59), TERM, QUOTA).await.unwrap().is_none());
+    assert!(bed.store.lease(later(61), TERM, QUOTA).await.unwrap().is_some());
+}
+
+/// One that is given back waits behind all that are due.
+#[tokio::test]
+async fn a_large_deletion_is_leased_alone_and_takes_turns() {
+    let bed = Bed::new().await;
+    bed.deleted(1, &[5_000]).await;
+    for post in 2..=4 {
+        bed.deleted(post, &[1]).await;
+    }
+    let order = async || {
+        let leased = bed.store.lease(now(), TERM, QUOTA).await.unwrap().unwrap();
+        bed.store.give_back(&leased, now()).await.unwrap();
+        let mut posts: Vec<i64> = leased.deletions.iter().map(|id| id.post).collect();
+        posts.sort_unstable();
+        posts
+    };
+    assert_eq!(order().await, [1]);
+    assert_eq!(order().await, [2, 3, 4]);
+    assert_eq!(order().await, [1]);
+}
