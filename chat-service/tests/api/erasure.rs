@@ -2,7 +2,7 @@
 
 use chat_service::{
     message::Content,
-    store::{Window, erasures::LeaseLost, now},
+    store::{Window, erasures::LeaseLost, messages::Outgoing, now},
 };
 use futures_util::{TryStreamExt, future::join_all};
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};

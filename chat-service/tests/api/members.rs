@@ -111,15 +111,10 @@ async fn kept(chat: &Chat, room: &str) -> Vec<Document> {
         ("notifications", doc! { "member_id": &members }),
         ("inboxes", doc! { "_id": &members }),
     ] {
-        let found = chat.store.db.collection::<Document>(collection).find(filter);
-        let found: Vec<Document> = found
-            .sort(doc! { "_id": 1 })
-            .await
-            .unwrap()
-            .try_collect()
-            .await
-            .unwrap();
-        assert!(!found.is_empty(), "{collection}");
+        let collection = chat.store.db.collection::<Document>(collection);
+        let found = collection.find(filter).sort(doc! { "_id": 1 }).await.unwrap();
+        let found: Vec<Document> = found.try_collect().await.unwrap();
+        assert!(!found.is_empty(), "{collection:?}");
         kept.extend(found);
     }
     kept

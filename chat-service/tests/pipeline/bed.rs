@@ -22,7 +22,7 @@ use chat_service::{
 };
 use futures_util::TryStreamExt;
 use mongodb::{
-    bson::{doc, oid::ObjectId},
+    bson::doc,
     event::{EventHandler, command::CommandEvent},
     options::ClientOptions,
 };

@@ -10,7 +10,12 @@ use crate::bed::{Bed, create, delete, event, update};
 
 /// State, LSN and title of posts.
 async fn posts(bed: &Bed, ids: &[i64]) -> BTreeMap<i64, (PostState, i64, Option<String>)> {
-    let found = bed.store.posts.find(doc! { "_id": { "$in": ids } }).await.unwrap();
+    let found = bed
+        .store
+        .posts
+        .find(doc! { "_id": { "$in": ids } })
+        .await
+        .unwrap();
     let posts: Vec<_> = found.try_collect().await.unwrap();
     posts
         .into_iter()
