@@ -29,12 +29,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                "Unsupported media type",
-            )
-            .detail("Send a JSON body with `Content-Type: application/json`."));
+            return Err(Problem::unsupported_media_type());
         }
         let limits = request.extensions().get::<Limits>().copied().unwrap_or_default();
         let body = timeout(limits.upload, request.extract::<Bytes, _>())

@@ -14,6 +14,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 const TYPE_PREFIX: &str = "urn:marketplace:problem:";
 
@@ -33,9 +34,11 @@ struct Inner {
     extensions: Map<String, Value>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct FieldError {
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    #[schema(examples("title"))]
     field: String,
+    #[schema(examples("must have 1 to 100 characters, got 0"))]
     message: String,
 }
 
@@ -91,6 +94,16 @@ impl Problem {
         .detail(detail)
     }
 
+    /// 415 for a body that is not said to be JSON.
+    pub fn unsupported_media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "Unsupported media type",
+        )
+        .detail("Send a JSON body with `Content-Type: application/json`.")
+    }
+
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.0.detail = Some(detail.into());
@@ -131,6 +144,11 @@ impl Problem {
         self.0.code
     }
 
+    /// The body as it is sent.
+    pub(crate) fn to_json(&self) -> Value {
+        serde_json::to_value(self.body()).expect("a problem is JSON")
+    }
+
     fn body(&self) -> Body<'_> {
         let Inner {
             status,
@@ -152,17 +170,28 @@ impl Problem {
     }
 }
 
-/// In the order in which people read it.
-#[derive(Serialize)]
-struct Body<'a> {
+/// What went wrong, as RFC 9457 has it. Some kinds have further members.
+// In the order in which people read it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Body<'a> {
+    /// The kind of problem, which is stable: `urn:marketplace:problem:` and a code.
+    #[schema(examples("urn:marketplace:problem:invalid-input"))]
     r#type: String,
+    /// The same for every problem of a kind.
+    #[schema(examples("Invalid input"))]
     title: &'a str,
+    /// That of the answer.
+    #[schema(examples(422))]
     status: u16,
+    /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    /// The fields and parameters that are not acceptable.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
     #[serde(flatten)]
+    #[schema(value_type = HashMap<String, Value>)]
     extensions: &'a Map<String, Value>,
 }
 

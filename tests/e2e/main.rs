@@ -17,7 +17,6 @@ mod bulk;
 mod changes;
 mod consumer;
 mod delete;
-mod erasure;
 mod failures;
 mod fixtures;
 mod flood;

@@ -12,8 +12,10 @@
 use std::time::Duration;
 
 use local_stack::{server::Server, testing};
+use tokio::sync::{Mutex, MutexGuard};
 
 mod deletes;
+mod erasure;
 mod instances;
 mod market;
 mod scene;
@@ -24,6 +26,12 @@ mod watch;
 /// For what takes seconds: a server that starts again, a member of the group whose session runs out, a lease
 /// of the eraser's that runs out.
 const BOUND: Duration = Duration::from_mins(2);
+
+/// Held by the test whose turn it is.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+    ONE_AT_A_TIME.lock().await
+}
 
 /// The built-in MongoDB; none if the tests use one that is not ours to kill.
 async fn mongodb() -> Option<&'static Server> {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chat_service::{
-    room::{Room, RoomState},
+    room::Room,
     store::{messages::Outgoing, now, posts::TradePost},
 };
 use e2e::{reader::Reader, world::World};
@@ -58,13 +58,13 @@ impl Market {
         world.capture(Capture::of_database(&world.name)).await;
         let ids: Vec<i64> = posts.iter().map(|(id, ..)| *id).collect();
         world.known(&ids, BOUND).await;
-        let generations = generations(world).await;
+        let known = known(world).await;
 
         let (mut rooms, mut outgoing, mut doomed) = (Vec::new(), Vec::new(), Vec::new());
         let (mut closing, mut kept) = (BTreeMap::new(), BTreeSet::new());
         for (id, seller, n) in posts {
             let members = [seller, buyer(seller, n)];
-            let room = room(id, generations[&id], members);
+            let room = Room::new((id, known[&id].generation), members, known[&id].look(), now());
             outgoing.extend((0..=n % 3).map(|number| Outgoing {
                 room_id: room.id,
                 sender_id: members[usize::from(number % 2 == 0)],
@@ -175,26 +175,8 @@ fn buyer(seller: i64, n: i64) -> i64 {
     1 + (seller + (n / MEMBERS) % (MEMBERS - 1)) % MEMBERS
 }
 
-async fn generations(world: &World) -> HashMap<i64, i64> {
+async fn known(world: &World) -> HashMap<i64, TradePost> {
     let posts = world.store.posts.find(doc! {}).await.unwrap();
     let posts: Vec<TradePost> = posts.try_collect().await.unwrap();
-    posts.into_iter().map(|post| (post.id, post.generation)).collect()
-}
-
-fn room(trade_post_id: i64, generation: i64, members: [i64; 2]) -> Room {
-    let [seller_id, buyer_id] = members;
-    Room {
-        id: ObjectId::new(),
-        trade_post_id,
-        generation,
-        seller_id,
-        buyer_id,
-        members,
-        state: RoomState::Open,
-        closed_by: None,
-        next_seq: 1,
-        last_message: None,
-        created_at: now(),
-        last_activity_at: now(),
-    }
+    posts.into_iter().map(|post| (post.id, post)).collect()
 }

@@ -23,10 +23,10 @@ use local_stack::{
 use mongodb::bson::doc;
 use rand::random_range;
 use serde_json::Value;
-use tokio::{sync::Mutex, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
-    BOUND,
+    BOUND, alone,
     deletes::Deletes,
     market::{DOOMED, MEMBERS, Market},
 };
@@ -63,8 +63,7 @@ impl Scene<'_> {
     }
 
     async fn with_instances(instances: usize, fault: impl AsyncFnOnce(&mut Scene<'_>)) {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-        let _alone = ONE_AT_A_TIME.lock().await;
+        let _alone = alone().await;
         let begun = Instant::now();
         mend(testing::stack().await).await;
         World::run_before_capture(async |world| {

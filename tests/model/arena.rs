@@ -110,7 +110,7 @@ impl<'a> Arena<'a> {
     /// Carries the round out and checks it: once with the posts that are left, once without any. Answers
     /// what is wrong.
     pub async fn carry_out(&self, round: &Round<'_>, steps: &[Step]) -> Vec<String> {
-        let others = Others::count(self.world, &round.ids(), &round.members()).await;
+        let others = Others::count(self.world, &round.ids(), &round.members(), &[]).await;
         self.processes[0].start().await.expect("the first process runs");
         round.by_operator(&first_posts()).await;
         self.world

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use chat_service::{
-    notification::Notification,
+    notification::{Kind, Notification},
     store::{
         deletions::{Deletion, DeletionState},
         posts::PostState,
@@ -16,6 +16,7 @@ use crate::{
     history::History,
     rooms,
     seen::{Others, Seen},
+    table::Look,
 };
 
 /// Differences between what is and what must be; none if all is well.
@@ -24,7 +25,7 @@ pub fn differences(history: &History, seen: &Seen, others: Others) -> Vec<String
     projection(history, seen, &mut wrong);
     sequences(seen, &mut wrong);
     let gone = rooms::check(history, seen, &mut wrong);
-    deletions(seen, gone, &mut wrong);
+    deletions(seen, &gone, &mut wrong);
     streams(seen, &mut wrong);
     if seen.others != others {
         wrong.push(format!("of others there was {others:?} and is {:?}", seen.others));
@@ -71,22 +72,20 @@ fn sequences(seen: &Seen, wrong: &mut Vec<String>) {
 }
 
 /// Every deletion is done, and together they have counted what is gone.
-fn deletions(seen: &Seen, gone: rooms::Gone, wrong: &mut Vec<String>) {
+fn deletions(seen: &Seen, gone: &rooms::Gone, wrong: &mut Vec<String>) {
     for deletion in &seen.deletions {
         if deletion.state != DeletionState::Done {
             wrong.push(format!("not done: {deletion:?}"));
         }
     }
     let sum = |count: fn(&Deletion) -> i64| seen.deletions.iter().map(count).sum();
-    let counted = rooms::Gone {
-        rooms: sum(|deletion| deletion.rooms),
-        messages: sum(|deletion| deletion.messages),
-    };
-    let erased = rooms::Gone {
-        rooms: sum(|deletion| deletion.erased.rooms),
-        messages: sum(|deletion| deletion.erased.messages),
-    };
-    if (counted, erased) != (gone, gone) {
+    let counted = (sum(|deletion| deletion.rooms), sum(|deletion| deletion.messages));
+    let erased = (
+        sum(|deletion| deletion.erased.rooms),
+        sum(|deletion| deletion.erased.messages),
+    );
+    let (rooms, messages) = counted;
+    if erased != counted || rooms != gone.rooms || !gone.messages.contains(&messages) {
         wrong.push(format!(
             "gone are {gone:?}; deletions have counted {counted:?} and erased {erased:?}"
         ));
@@ -121,8 +120,8 @@ fn streams(seen: &Seen, wrong: &mut Vec<String>) {
     }
 }
 
-/// Sequence, kind, room and post.
-type Event = (i64, String, String, i64);
+/// Sequence, kind, room and post, and how the post looks if that is what it tells.
+type Event = (i64, String, String, i64, Option<Look>);
 
 fn stored_event(notification: &Notification) -> Event {
     let Notification {
@@ -132,7 +131,12 @@ fn stored_event(notification: &Notification) -> Event {
         trade_post_id,
         ..
     } = notification;
-    (*seq, kind.name().to_owned(), room_id.to_hex(), *trade_post_id)
+    let look = match kind {
+        Kind::TradePostChanged { title, status } => Some((title.clone(), status.clone())),
+        _ => None,
+    };
+    let (name, room) = (kind.name().to_owned(), room_id.to_hex());
+    (*seq, name, room, *trade_post_id, look)
 }
 
 fn shown_event(notification: &client::Notification) -> Event {
@@ -141,14 +145,16 @@ fn shown_event(notification: &client::Notification) -> Event {
         kind,
         room_id,
         trade_post_id,
+        title,
+        status,
         ..
     } = notification.clone();
-    (seq, kind, room_id, trade_post_id)
+    (seq, kind, room_id, trade_post_id, title.zip(status))
 }
 
 fn read_event(event: &client::Event) -> Event {
     match event.json::<client::Notification>() {
         Ok(read) if read.seq == event.id && read.kind == event.name => shown_event(&read),
-        _ => (event.id, event.name.clone(), event.data.clone(), 0),
+        _ => (event.id, event.name.clone(), event.data.clone(), 0, None),
     }
 }

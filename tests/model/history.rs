@@ -68,8 +68,16 @@ pub struct Reading {
     pub room: String,
     pub began: Instant,
     pub answered: Instant,
-    /// Sequence, sender and client's id of each message; `None` if the room was gone.
-    pub messages: Option<Vec<(i64, i64, String)>>,
+    /// The room's messages in order; `None` if it was gone.
+    pub messages: Option<Vec<Read>>,
+}
+
+/// A message that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    pub seq: i64,
+    /// Sender and client's id; none of a system message.
+    pub sent: Option<(i64, String)>,
 }
 
 impl Sending {
@@ -213,10 +221,20 @@ impl History {
         }
         for read in readings {
             let Some(messages) = &read.messages else { continue };
+            if !messages
+                .iter()
+                .map(|message| message.seq)
+                .eq((1..).take(messages.len()))
+            {
+                wrong.push(format!("read with gaps: {read:?}"));
+            }
             let before = sendings.iter().filter(|sent| sent.answered < read.began);
             for sent in before {
                 let Sent::Message(seq) = sent.answer else { continue };
-                let message = (seq, sent.sender, sent.client_message_id.clone());
+                let message = Read {
+                    seq,
+                    sent: Some((sent.sender, sent.client_message_id.clone())),
+                };
                 if !messages.contains(&message) {
                     wrong.push(format!("{message:?} was sent before and not read: {read:?}"));
                 }

@@ -32,12 +32,14 @@ mod change;
 mod check;
 mod fault;
 mod history;
+mod looks;
 mod operation;
 mod process;
 mod rooms;
 mod run;
 mod seen;
 mod table;
+mod told;
 
 /// Without `MODEL_SECONDS`: with the servers' start and end, about five minutes.
 const SECONDS: u64 = 220;

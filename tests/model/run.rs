@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::App,
     arena::Arena,
-    history::{History, Opened, Opening, Reading, Sending, Sent, body},
+    history::{History, Opened, Opening, Read, Reading, Sending, Sent, body},
     operation::{IDS, Instance, MEMBERS, Operation, Request, Step},
     table::{Known, row_of},
 };
@@ -319,12 +319,11 @@ impl<'a> Round<'a> {
         let began = Instant::now();
         let messages = match self.client(member, instance).messages(room).await {
             Ok(messages) => {
-                let messages = messages.into_iter();
-                Some(
-                    messages
-                        .map(|message| (message.seq, message.sender_id, message.client_message_id))
-                        .collect(),
-                )
+                let messages = messages.into_iter().map(|message| Read {
+                    seq: message.seq,
+                    sent: message.sender_id.zip(message.client_message_id),
+                });
+                Some(messages.collect())
             }
             Err(refused) if refused.status() == Some(StatusCode::GONE) => None,
             Err(refused) => {

@@ -1,6 +1,6 @@
 //! What a round has left: in PostgreSQL, in MongoDB, and in the hands of its members.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chat_service::{
     message::Message, notification::Notification, room::Room, store::deletions::Deletion,
@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use local_stack::client;
 use mongodb::{
     Collection,
-    bson::{Document, doc},
+    bson::{Document, doc, oid::ObjectId},
 };
 use serde::de::DeserializeOwned;
 
@@ -45,12 +45,15 @@ pub struct Others {
 }
 
 impl Others {
-    pub async fn count(world: &World, ids: &[i64], members: &[i64]) -> Self {
+    /// `rooms` are those of the round.
+    pub async fn count(world: &World, ids: &[i64], members: &[i64], rooms: &[ObjectId]) -> Self {
         let store = &world.store;
         let not_members = doc! { "$nin": members };
+        // Nobody sends system messages.
+        let messages = doc! { "sender_id": not_members.clone(), "room_id": { "$nin": rooms } };
         Self {
             rooms: count(&store.rooms, doc! { "trade_post_id": { "$nin": ids } }).await,
-            messages: count(&store.messages, doc! { "sender_id": not_members.clone() }).await,
+            messages: count(&store.messages, messages).await,
             notifications: count(&store.notifications, doc! { "member_id": not_members }).await,
             dead_letters: count(&store.dead_letters, doc! {}).await,
         }
@@ -65,9 +68,6 @@ impl Seen {
         let in_members = doc! { "$in": &members };
         let posts = all(&store.posts, doc! { "_id": in_ids.clone() }, doc! {}).await;
         let rooms = all(&store.rooms, doc! { "members": in_members.clone() }, doc! {}).await;
-        let by_seq = doc! { "room_id": 1, "seq": 1 };
-        let messages = all(&store.messages, doc! { "sender_id": in_members.clone() }, by_seq);
-        let messages = messages.await;
         let to_members = doc! { "member_id": in_members.clone() };
         let told = all(
             &store.notifications,
@@ -81,6 +81,13 @@ impl Seen {
                 .or_default()
                 .push(notification);
         }
+        let room_ids = rooms_known(round, &rooms, &notifications);
+        let in_round = [
+            doc! { "sender_id": in_members.clone() },
+            doc! { "room_id": { "$in": &room_ids } },
+        ];
+        let by_seq = doc! { "room_id": 1, "seq": 1 };
+        let messages = all(&store.messages, doc! { "$or": in_round.to_vec() }, by_seq).await;
         let inboxes = all(&store.inboxes, doc! { "_id": in_members }, doc! {}).await;
         let inboxes = inboxes.into_iter().map(|inbox: Document| {
             let number = |field| inbox.get_i64(field).expect("a number");
@@ -104,9 +111,23 @@ impl Seen {
             deletions: all(&store.deletions, doc! { "trade_post_id": in_ids }, doc! {}).await,
             frames,
             shown,
-            others: Others::count(world, &ids, &members).await,
+            others: Others::count(world, &ids, &members, &room_ids).await,
         }
     }
+}
+
+/// Of the round, those that are gone too.
+fn rooms_known(
+    round: &Round<'_>,
+    rooms: &[Room],
+    notifications: &BTreeMap<i64, Vec<Notification>>,
+) -> Vec<ObjectId> {
+    let there = rooms.iter().map(|room| room.id);
+    let told = notifications.values().flatten().map(|told| told.room_id);
+    let history = round.history();
+    let answered = history.rooms().into_keys().filter_map(|room| room.parse().ok());
+    let known: BTreeSet<ObjectId> = there.chain(told).chain(answered).collect();
+    known.into_iter().collect()
 }
 
 async fn all<T: DeserializeOwned + Send + Sync>(

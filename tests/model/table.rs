@@ -11,12 +11,17 @@ use std::{
 /// Position in [`Table::rows`].
 pub type RowNumber = usize;
 
+/// Title and status.
+pub type Look = (String, String);
+
 #[derive(Clone, Debug)]
 pub struct Row {
     pub seller: i64,
     pub status: &'static str,
     version: u32,
-    number: RowNumber,
+    pub number: RowNumber,
+    /// How it looked, from its insert to now.
+    pub looks: Vec<Look>,
     /// Where it is, while it lives.
     pub id: Option<i64>,
     /// When the change that ended it was begun.
@@ -26,6 +31,10 @@ pub struct Row {
 impl Row {
     pub fn title(&self) -> String {
         format!("글 {}.{}", self.number, self.version)
+    }
+
+    fn remember_look(&mut self) {
+        self.looks.push((self.title(), self.status.to_owned()));
     }
 }
 
@@ -58,14 +67,16 @@ impl Table {
     /// Puts a new row there, and answers its title.
     pub fn insert(&mut self, id: i64, seller: i64, at: Instant) -> String {
         let number = self.rows.len();
-        let row = Row {
+        let mut row = Row {
             seller,
             status: "on_sale",
             version: 0,
             number,
+            looks: Vec::new(),
             id: Some(id),
             ended: None,
         };
+        row.remember_look();
         let title = row.title();
         self.rows.push(row);
         self.arrive(number, id, at);
@@ -77,6 +88,7 @@ impl Table {
         let row = self.rows.iter_mut().find(|row| row.id == Some(id))?;
         row.version += u32::from(new_title);
         row.status = status;
+        row.remember_look();
         Some(row.title())
     }
 

@@ -36,8 +36,11 @@ async fn a_list_shows_what_happened_and_whether_it_was_read() {
     chat.on_sale(10, 100).await;
     let room = chat.room(10).await;
     let sent = chat.send(BUYER, &room, "1", "안녕하세요").await;
-    chat.capture([(10, 101, delete(200))]).await;
     assert_eq!(read(&chat, SELLER, 2).await, 204);
+    let open = chat.get(SELLER, "/v1/notifications").await.body;
+    assert_eq!(open["items"][0]["message"], sent.body);
+    // What is kept of a closed room is for nobody to read.
+    chat.capture([(10, 101, delete(200))]).await;
     let list = chat.get(SELLER, "/v1/notifications").await.body;
     let item = |place: usize| list["items"][place].clone();
     let time = |place: usize, field: &str| item(place)[field].clone();
@@ -51,7 +54,7 @@ async fn a_list_shows_what_happened_and_whether_it_was_read() {
                     "created_at": time(0, "created_at"), "read_at": null,
                 },
                 {
-                    "seq": 2, "kind": "message", "message_seq": 1, "message": sent.body,
+                    "seq": 2, "kind": "message", "message_seq": 1,
                     "room_id": room, "trade_post_id": 10,
                     "created_at": time(1, "created_at"), "read_at": time(1, "read_at"),
                 },

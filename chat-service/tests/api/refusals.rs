@@ -63,8 +63,8 @@ async fn bodies_that_are_no_text_no_json_or_no_end_are_refused() {
         (
             "very deep",
             [vec![b'['; 30_000], vec![b']'; 1_000]].concat(),
-            400,
-            "malformed-json",
+            422,
+            "invalid-input",
         ),
         ("an array", b"[]".to_vec(), 422, "invalid-input"),
         (

@@ -47,7 +47,11 @@ fn room(post: &TradePost, buyer_id: i64) -> Room {
 }
 
 fn message(room: &mut Room, number: i64) -> Message {
-    let sender_id = if number % 2 == 0 { room.buyer_id } else { room.seller_id };
+    let sender_id = if number % 2 == 0 {
+        room.buyer_id
+    } else {
+        room.seller_id
+    };
     let body = "안녕하세요, 아직 있나요? 내일 저녁 일곱 시쯤 역 앞에서 뵐 수 있을까요?".into();
     room.take_in(Content::Text { sender_id, body }, Some(number.to_string()), now())
 }

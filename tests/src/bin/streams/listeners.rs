@@ -135,7 +135,10 @@ async fn listen(mut stream: TcpStream, tell: mpsc::UnboundedSender<(usize, Insta
         };
         let frames = String::from_utf8_lossy(&text[..end]).into_owned();
         text.drain(..end);
-        for (_, rest) in frames.match_indices(PROBE).map(|(at, _)| frames.split_at(at + PROBE.len())) {
+        for (_, rest) in frames
+            .match_indices(PROBE)
+            .map(|(at, _)| frames.split_at(at + PROBE.len()))
+        {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
             if let Ok(number) = rest[..digits].parse() {
                 let _ = tell.send((number, at));

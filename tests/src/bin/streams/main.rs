@@ -81,7 +81,11 @@ async fn main() -> Result<ExitCode> {
     report.afterwards(requests(&service, duration).await?);
     let held = report.print();
     service.stop().await?;
-    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Lets this process and the service, which inherits it, open that many files.

@@ -60,7 +60,11 @@ pub async fn requests(service: &Service, duration: Duration) -> Result<Requests>
             match number % 5 {
                 0 | 1 => drop(member.rooms().await?),
                 2 | 3 => drop(member.messages_after(&room, 0).await?),
-                _ => drop(member.send(&room, &format!("{due:?} {number}"), "네, 있어요").await?),
+                _ => drop(
+                    member
+                        .send(&room, &format!("{due:?} {number}"), "네, 있어요")
+                        .await?,
+                ),
             }
             Ok::<_, anyhow::Error>(due.elapsed())
         });

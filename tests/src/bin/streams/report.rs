@@ -49,10 +49,17 @@ impl Report {
 
     /// Prints everything. Answers whether all of it is as asked for.
     pub fn print(&self) -> bool {
-        println!("\nRequests (ms){:27}p50     p99     max   p99 over p99 without streams", "");
+        println!(
+            "\nRequests (ms){:27}p50     p99     max   p99 over p99 without streams",
+            ""
+        );
         // Machines are not the same all the time: without streams is measured on both sides.
         let without = [Some(&self.before), self.after.as_ref()];
-        let without: Vec<f64> = without.into_iter().flatten().map(|requests| ms(&requests.times, 0.99)).collect();
+        let without: Vec<f64> = without
+            .into_iter()
+            .flatten()
+            .map(|requests| ms(&requests.times, 0.99))
+            .collect();
         #[expect(clippy::cast_precision_loss, reason = "one or two")]
         let without = without.iter().sum::<f64>() / without.len() as f64;
         line("without streams, before", &self.before.times, None);
@@ -60,14 +67,24 @@ impl Report {
         for level in &self.levels {
             let ratio = ms(&level.requests.times, 0.99) / without;
             held &= ratio <= REQUESTS_P99_RATIO;
-            line(&format!("with {} streams", level.streams), &level.requests.times, Some(ratio));
+            line(
+                &format!("with {} streams", level.streams),
+                &level.requests.times,
+                Some(ratio),
+            );
         }
         if let Some(after) = &self.after {
             line("without streams, after", &after.times, None);
         }
 
-        println!("\nMongoDB connections in use, at most (pools of {})   requests   live delivery", self.pool);
-        println!("{:<52}{:>8}{:>16}", "without streams", self.before.for_requests, self.before.for_streams);
+        println!(
+            "\nMongoDB connections in use, at most (pools of {})   requests   live delivery",
+            self.pool
+        );
+        println!(
+            "{:<52}{:>8}{:>16}",
+            "without streams", self.before.for_requests, self.before.for_streams
+        );
         for level in &self.levels {
             let requests = &level.requests;
             println!(
@@ -82,7 +99,11 @@ impl Report {
         for level in &self.levels {
             let sending = &level.delivery.from_sending;
             line(&format!("{} streams, from sending", level.streams), sending, None);
-            line(&format!("{} streams, from its answer", level.streams), &level.delivery.from_answer, None);
+            line(
+                &format!("{} streams, from its answer", level.streams),
+                &level.delivery.from_answer,
+                None,
+            );
             held &= ms(sending, 0.99) <= DELIVERY_P99_MS;
         }
 

@@ -93,7 +93,10 @@ impl Service {
             _folder: folder,
         };
         let alive = format!("{}/livez", service.admin);
-        eventually("chat-service is alive", BOUND, async || reqwest::get(&alive).await).await;
+        eventually("chat-service is alive", BOUND, async || {
+            reqwest::get(&alive).await
+        })
+        .await;
         service.talk(&store).await?;
         Ok(service)
     }
@@ -103,7 +106,10 @@ impl Service {
         let posts = (1..=BUYERS).map(|id| {
             Event::Post(ChangeEvent {
                 trade_post_id: id,
-                position: Position { partition: 0, offset: id },
+                position: Position {
+                    partition: 0,
+                    offset: id,
+                },
                 change: Change::Upsert {
                     lsn: id,
                     created: true,
@@ -123,7 +129,9 @@ impl Service {
             for message in 0..MESSAGES {
                 let sender = if message % 2 == 0 { buyer } else { SELLER };
                 let body = "안녕하세요, 아직 판매 중인가요?";
-                self.member(sender)?.send(&room, &format!("{message}"), body).await?;
+                self.member(sender)?
+                    .send(&room, &format!("{message}"), body)
+                    .await?;
             }
             self.rooms.push(room);
         }
@@ -155,8 +163,13 @@ impl Service {
 
     /// The value of a metric, by its name with labels; 0 if it has none yet.
     pub async fn metric(&self, name: &str) -> Result<i64> {
-        let metrics = reqwest::get(format!("{}/metrics", self.admin)).await?.text().await?;
-        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let metrics = reqwest::get(format!("{}/metrics", self.admin))
+            .await?
+            .text()
+            .await?;
+        let value = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(value.map_or(Ok(0), str::parse)?)
     }
 

@@ -1,7 +1,5 @@
 //! A member is erased while chat-service is killed.
 
-use std::time::Duration;
-
 use e2e::{
     eventually::eventually,
     world::{World, stop},
@@ -12,27 +10,30 @@ use mongodb::bson::doc;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::{BOUND, chat_about, insert_posts};
+use crate::{BOUND, alone};
 
 const SELLER: i64 = 1;
 const BUYER: i64 = 2;
 const POSTS: i64 = 20;
 const MESSAGES: u32 = 20;
 const SAID: i64 = POSTS * MESSAGES as i64;
-/// A lease has to run out, and the database has to give up a transaction that was open.
-const RECOVERY_BOUND: Duration = Duration::from_mins(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_in_the_middle_of_an_erasure_it_is_finished_and_counted_once() {
-    World::run_apart(async |world| {
+    let _alone = alone().await;
+    World::run(async |world| {
         // One message at a time, so that there is a middle to be killed in.
         stop(&world.chat).await;
         let options = world.chat_options().env("ERASE_CHUNK", "1");
         world.chat = services::spawn_chat(world.stack, options).await.unwrap();
-        let posts = insert_posts(world, SELLER, POSTS, "기타").await;
+        let insert = "INSERT INTO trade_posts (seller_id, title, body, price, category)
+                      SELECT $1, '글 ' || n, '본문', n, '기타' FROM generate_series(1, $2) n RETURNING id";
+        let insert = sqlx::query_scalar(insert).bind(SELLER).bind(POSTS);
+        let posts: Vec<i64> = insert.fetch_all(&world.sql).await.unwrap();
         world.known(&posts, BOUND).await;
+        let buyer = world.member(BUYER);
         let rooms: Vec<String> = stream::iter(posts)
-            .map(async |post| chat_about(world, post, BUYER, MESSAGES).await)
+            .map(async |post| chat_about(&buyer, post).await)
             .buffer_unordered(4)
             .collect()
             .await;
@@ -54,13 +55,14 @@ async fn killed_in_the_middle_of_an_erasure_it_is_finished_and_counted_once() {
         })
         .await;
         world.chat.server.kill().unwrap();
+        world.end_transactions().await;
         println!("killed when {at_kill} of {SAID} messages were erased");
         let texts = doc! { "sender_id": BUYER, "kind": "text" };
         let left = world.store.messages.count_documents(texts.clone()).await.unwrap();
         assert!(left > 0, "this was not the middle");
         world.chat.server.restart().await.unwrap();
 
-        let done = eventually("the member is erased", RECOVERY_BOUND, async || {
+        let done = eventually("the member is erased", BOUND, async || {
             let standing = erasure(&seller, Method::GET, "/erasure").await;
             let standing = standing.ok_or(Value::Null)?;
             if standing["state"] == "done" {
@@ -72,7 +74,6 @@ async fn killed_in_the_middle_of_an_erasure_it_is_finished_and_counted_once() {
         .await;
         assert_eq!((&done["rooms"], &done["messages"]), (&POSTS.into(), &SAID.into()));
         assert_eq!(world.store.messages.count_documents(texts).await.unwrap(), 0);
-        let buyer = world.member(BUYER);
         assert!(buyer.rooms().await.unwrap().is_empty());
         assert!(buyer.notifications().await.unwrap().is_empty());
         for room in &rooms {
@@ -89,6 +90,16 @@ async fn killed_in_the_middle_of_an_erasure_it_is_finished_and_counted_once() {
         }
     })
     .await;
+}
+
+/// Opens the buyer's room about the post and says what there is to say. Answers the room's id.
+async fn chat_about(buyer: &Client, post: i64) -> String {
+    let room = buyer.open_room(post).await.unwrap().id;
+    for number in 0..MESSAGES {
+        let said = buyer.send(&room, &number.to_string(), "안녕하세요, 아직 있나요?");
+        said.await.unwrap();
+    }
+    room
 }
 
 /// None where the service does not answer.
