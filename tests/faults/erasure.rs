@@ -96,8 +96,8 @@ async fn killed_in_the_middle_of_an_erasure_it_is_finished_and_counted_once() {
 async fn chat_about(buyer: &Client, post: i64) -> String {
     let room = buyer.open_room(post).await.unwrap().id;
     for number in 0..MESSAGES {
-        let said = buyer.send(&room, &number.to_string(), "안녕하세요, 아직 있나요?");
-        said.await.unwrap();
+        let id = number.to_string();
+        buyer.send(&room, &id, "안녕하세요, 아직 있나요?").await.unwrap();
     }
     room
 }
