@@ -9,7 +9,7 @@ use mongodb::{
     ClientSession,
     bson::{DateTime, doc, oid::ObjectId},
     error::Result,
-    options::{ReturnDocument, UpdateManyModel, WriteModel},
+    options::{UpdateManyModel, WriteModel},
 };
 
 use super::{Store, erasures::Lease, notifications::Draft, now};
@@ -22,30 +22,34 @@ impl Store {
     /// Takes the room out of the member's list until its next text. Answers whether the member has such an
     /// open room.
     pub async fn leave(&self, room_id: ObjectId, member: i64) -> Result<bool> {
-        let left = self
-            .rooms
-            .find_one_and_update(
-                doc! { "_id": room_id, "members": member, "state": "open" },
-                doc! { "$pull": { "listed_for": member } },
-            )
-            .return_document(ReturnDocument::After)
-            .await?;
-        let Some(room) = left else { return Ok(false) };
-        if room.members == [member] {
-            self.desert(&room, member).await?;
+        let open = doc! { "_id": room_id, "members": member, "state": "open" };
+        loop {
+            let Some(room) = self.rooms.find_one(open.clone()).await? else {
+                return Ok(false);
+            };
+            let left = if room.members == [member] {
+                self.desert(&room, member).await?
+            } else {
+                // Unless the other one was taken out meanwhile.
+                let seen = doc! { "_id": room_id, "members": &room.members, "state": "open" };
+                let left = doc! { "$pull": { "listed_for": member } };
+                self.rooms.update_one(seen, left).await?.matched_count == 1
+            };
+            if left {
+                return Ok(true);
+            }
         }
-        Ok(true)
     }
 
-    /// Closes a room whose last member has left, and has what is left of it erased.
-    async fn desert(&self, room: &Room, last: i64) -> Result<()> {
+    /// Closes a room whose last member leaves, and has what is left of it erased. Answers whether it was open.
+    async fn desert(&self, room: &Room, last: i64) -> Result<bool> {
         let _turn = self.turns.take([last]).await;
         let mut transaction = self.transaction().await?;
         loop {
             transaction.begin().await?;
             let deserted = self.desert_in(&mut transaction.session, room, last, now()).await;
-            if transaction.end(deserted).await?.is_some() {
-                return Ok(());
+            if let Some(deserted) = transaction.end(deserted).await? {
+                return Ok(deserted);
             }
         }
     }
@@ -56,18 +60,21 @@ impl Store {
         room: &Room,
         last: i64,
         now: DateTime,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let erased = room.other(last);
         let closed = self
             .rooms
             .update_one(
-                doc! { "_id": room.id, "state": "open", "listed_for": [] },
-                doc! { "$set": { "state": "closed" }, "$addToSet": { "erasing": erased } },
+                doc! { "_id": room.id, "state": "open", "members": [last] },
+                doc! {
+                    "$set": { "state": "closed", "listed_for": [] },
+                    "$addToSet": { "erasing": erased },
+                },
             )
             .session(&mut *session)
             .await?;
         if closed.matched_count == 0 {
-            return Ok(());
+            return Ok(false);
         }
         self.erasures
             .update_one(
@@ -76,7 +83,8 @@ impl Store {
             )
             .session(&mut *session)
             .await?;
-        self.notify(vec![told_of_end(room, last)], now, session).await
+        self.notify(vec![told_of_end(room, last)], now, session).await?;
+        Ok(true)
     }
 
     /// Takes a member who is erased out of up to `limit` rooms, and closes those that are nobody's then.
