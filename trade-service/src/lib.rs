@@ -92,3 +92,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     }
     Ok(tasks.run_until(shutdown, config.drain + CLOSE).await?)
 }
+
+/// The OpenAPI document of the public API, as it is served.
+pub fn openapi() -> String {
+    service_kit::openapi::text(&http::document())
+}

@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 use http::Uri;
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 const TITLE_MAX: usize = 100;
 const BODY_MAX: usize = 10_000;
@@ -16,16 +17,26 @@ const IMAGE_URL_MAX: usize = 500;
 pub const PRICE_MAX: i64 = 10_000_000_000;
 
 /// A trade post as everybody may see it.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, ToSchema, sqlx::FromRow)]
+#[schema(as = TradePost)]
 pub struct Post {
+    #[schema(examples(42))]
     pub id: i64,
+    #[schema(examples(101))]
     pub seller_id: i64,
+    #[schema(required)]
     pub buyer_id: Option<i64>,
+    #[schema(examples("자전거 팔아요"))]
     pub title: String,
+    #[schema(examples("거의 새것입니다"))]
     pub body: String,
+    /// In won.
+    #[schema(examples(150_000))]
     pub price: i64,
+    #[schema(examples("sports"))]
     pub category: String,
     pub status: Status,
+    #[schema(examples("https://images.example/42.jpg"))]
     pub image_urls: Vec<String>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -34,7 +45,7 @@ pub struct Post {
     pub version: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Status {
@@ -44,33 +55,76 @@ pub enum Status {
 }
 
 /// What a seller writes; everything else about a new post the service decides.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewTradePost)]
 pub struct NewPost {
+    /// Not blank.
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$",
+        examples("자전거 팔아요")
+    )]
     pub title: String,
+    #[schema(max_length = 10_000, pattern = "^[^\\u0000]*$", examples("거의 새것입니다"))]
     pub body: String,
+    /// In won.
+    #[schema(minimum = 0, maximum = 10_000_000_000_i64, examples(150_000))]
     pub price: i64,
+    #[schema(
+        min_length = 1,
+        max_length = 50,
+        pattern = "^[^\\u0000]*$",
+        examples("sports")
+    )]
     pub category: String,
     #[serde(default)]
+    #[schema(value_type = Vec<ImageUrl>, max_items = 10)]
     pub image_urls: Vec<String>,
 }
 
+/// An absolute `https` URL.
+#[derive(ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 500,
+    pattern = "^https://[^/]",
+    examples("https://images.example/42.jpg")
+)]
+#[expect(dead_code, reason = "for the document alone")]
+struct ImageUrl(String);
+
 /// The fields to change, in the manner of a JSON merge patch. No field of a post can be removed, so
 /// `null` is refused.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TradePostChanges, min_properties = 1)]
 pub struct Changes {
+    /// Not blank.
     #[serde(default, deserialize_with = "present")]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$"
+    )]
     pub title: Option<String>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, max_length = 10_000, pattern = "^[^\\u0000]*$")]
     pub body: Option<String>,
+    /// In won.
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, minimum = 0, maximum = 10_000_000_000_i64)]
     pub price: Option<i64>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, min_length = 1, max_length = 50, pattern = "^[^\\u0000]*$")]
     pub category: Option<String>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     pub status: Option<Status>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<ImageUrl>>, nullable = false, max_items = 10)]
     pub image_urls: Option<Vec<String>>,
 }
 
@@ -201,6 +255,8 @@ pub fn add(found: &mut Vec<Violation>, field: impl Into<String>, message: impl I
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use utoipa::PartialSchema;
+    use utoipa::openapi::{RefOr, Schema};
 
     use super::*;
 
@@ -298,6 +354,24 @@ mod tests {
             ..post()
         };
         assert_eq!(all.violations().len(), 3, "every violation is told at once");
+    }
+
+    #[test]
+    fn the_document_has_the_limits() {
+        let limits = |schema: RefOr<Schema>| serde_json::to_value(schema).unwrap();
+        let (new, changes) = (limits(NewPost::schema()), limits(Changes::schema()));
+        for (field, limit, value) in [
+            ("title", "maxLength", TITLE_MAX),
+            ("body", "maxLength", BODY_MAX),
+            ("category", "maxLength", CATEGORY_MAX),
+            ("price", "maximum", usize::try_from(PRICE_MAX).unwrap()),
+            ("image_urls", "maxItems", IMAGES_MAX),
+        ] {
+            for schema in [&new, &changes] {
+                assert_eq!(schema["properties"][field][limit], value, "{field}");
+            }
+        }
+        assert_eq!(limits(ImageUrl::schema())["maxLength"], IMAGE_URL_MAX);
     }
 
     #[test]

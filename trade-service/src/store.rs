@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPool;
 use sqlx::{Postgres, QueryBuilder};
+use utoipa::ToSchema;
 
 use crate::database;
 use crate::post::{Changes, NewPost, Post, Status};
@@ -60,7 +61,7 @@ pub(crate) struct Filter {
     pub(crate) max_price: Option<i64>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Sort {
     #[default]

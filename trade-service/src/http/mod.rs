@@ -1,4 +1,4 @@
-//! The public API: its routes and the state they share.
+//! The public API: its routes, the document that they make, and the state they share.
 
 mod error;
 mod posts;
@@ -7,8 +7,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
-use axum::routing::get;
 use service_kit::auth::Authenticator;
+use service_kit::openapi;
+use service_kit::server::Limits;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::store::Store;
 
@@ -30,12 +34,25 @@ impl FromRef<App> for Arc<Authenticator> {
     }
 }
 
+/// The document, but for its routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "trade-service", description = "Trade posts of a second-hand marketplace."),
+    security(("token" = []))
+)]
+struct Document;
+
 pub(crate) fn router(app: App) -> Router {
-    Router::new()
-        .route("/v1/trade-posts", get(posts::list).post(posts::create))
-        .route(
-            "/v1/trade-posts/{id}",
-            get(posts::show).patch(posts::change).delete(posts::delete),
-        )
-        .with_state(app)
+    let (router, _) = routes().split_for_parts();
+    openapi::serve(router.with_state(app), &document())
+}
+
+pub(crate) fn document() -> utoipa::openapi::OpenApi {
+    openapi::complete(routes().into_openapi(), Limits::default())
+}
+
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(posts::list, posts::create))
+        .routes(routes!(posts::show, posts::change, posts::delete))
 }

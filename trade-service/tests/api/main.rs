@@ -10,6 +10,7 @@ mod create;
 mod delete;
 mod lifecycle;
 mod list;
+mod openapi;
 mod outage;
 mod problems;
 mod proxy;
