@@ -1,6 +1,6 @@
 //! Configuration: flags and environment variables; `--help` is the reference.
 
-use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use secrecy::SecretString;
@@ -74,6 +74,11 @@ pub struct Config {
     /// `__Secure-session`. Without it there is none.
     #[arg(long, env = "SESSION_COOKIE", value_parser = cookie_name)]
     pub session_cookie: Option<String>,
+
+    /// Serves a page at /demo to try chats with in a browser. The value is a JSON file of the members to
+    /// try it as, `[{"name": …, "token": …}]`: anybody who reaches this service gets their tokens.
+    #[arg(long, env = "DEMO", value_name = "FILE", requires = "session_cookie")]
+    pub demo: Option<PathBuf>,
 
     #[command(flatten)]
     pub auth: AuthConfig,

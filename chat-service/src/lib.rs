@@ -33,7 +33,7 @@ use crate::{
     },
     config::Config,
     eraser::Eraser,
-    http::{App, rate::Rates, session::Sessions},
+    http::{App, demo::Demo, rate::Rates, session::Sessions},
     live::{feed, hub::Hub, replay::Replay, sweep},
     member_eraser::MemberEraser,
     metrics::{ChatMetrics, Freshness, MongoClient},
@@ -76,6 +76,7 @@ pub struct Listeners {
 /// # Errors
 /// On a configuration that cannot work, and when a part of the service fails for good.
 pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let demo = config.demo.as_deref().map(Demo::load).transpose()?;
     let metrics = Metrics::new();
     let health = Health::new();
     let jwks = health.dependency("jwks");
@@ -119,7 +120,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Duration::ZERO,
     ));
 
-    let public = http::public(app, Arc::new(authenticator), &http_metrics);
+    let public = http::public(app, Arc::new(authenticator), &http_metrics, demo);
     let requests_ended = CancellationToken::new();
     let serving = {
         let (shutdown, requests_ended) = (shutdown.clone(), requests_ended.clone());

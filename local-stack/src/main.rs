@@ -16,13 +16,10 @@ use local_stack::{
     demo,
     progress::Progress,
     system::{System, SystemOptions},
-    tokens::Signer,
+    tokens::{BUYER, SAMPLE_TTL, SELLER, Signer},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Members for trying things.
-const SELLER: i64 = 101;
-const BUYER: i64 = 202;
 /// The status of a process that Ctrl-C has ended.
 const INTERRUPTED: i32 = 130;
 
@@ -173,12 +170,13 @@ fn summary(system: &System) -> Result<String> {
         };
         table.add_row([name.as_str(), &addresses.join("\n")]);
     }
-    let day = Duration::from_hours(24);
     let (seller, buyer) = (
-        system.signer.token(SELLER, day)?,
-        system.signer.token(BUYER, day)?,
+        system.signer.token(SELLER, SAMPLE_TTL)?,
+        system.signer.token(BUYER, SAMPLE_TTL)?,
     );
     let (trade, chat) = (system.trade.url(), system.endpoints().chat_service);
+    // Another host to browsers, so the session of the one is not that of the other.
+    let other_chat = chat.replace("127.0.0.1", "localhost");
     let folder = system.stack.folder().display();
     Ok(format!(
         r#"{table}
@@ -188,7 +186,11 @@ Tokens for a day; `cargo local-stack token MEMBER_ID` makes others.
   SELLER={seller}
   BUYER={buyer}
 
-Try it, in three shells with these variables set:
+Chat in a browser, as one member at each address:
+  {chat}/demo
+  {other_chat}/demo
+
+Or try it in three shells with these variables set:
   curl -N {chat}/v1/events -H "Authorization: Bearer $SELLER"
   curl {trade}/v1/trade-posts -H "Authorization: Bearer $SELLER" --json '{{"title":"자전거","body":"거의 새 것","price":120000,"category":"sports"}}'
   curl {chat}/v1/rooms -H "Authorization: Bearer $BUYER" --json '{{"trade_post_id":1}}'

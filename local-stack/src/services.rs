@@ -164,6 +164,13 @@ impl ServiceOptions {
             .env("SCHEMA_REGISTRY_URL", stack.registry.confluent_url()))
     }
 
+    /// chat-service with its demo page, to be tried as the members in that file.
+    #[must_use]
+    pub fn demo(self, members: impl Into<String>) -> Self {
+        // No name that begins with __Secure-: not every browser keeps such a cookie from http://127.0.0.1.
+        self.env("DEMO", members).env("SESSION_COOKIE", "session")
+    }
+
     fn new(program: &str, signer: &Signer) -> Result<Self> {
         let (port, admin_port) = (ports::free()?, ports::free()?);
         let options = Self {

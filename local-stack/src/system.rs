@@ -11,7 +11,7 @@ use crate::{
     progress::Progress,
     server::Server,
     services::{self, Service, ServiceOptions},
-    tokens::Signer,
+    tokens::{BUYER, SELLER, Signer},
 };
 
 #[derive(Clone, Debug)]
@@ -72,14 +72,19 @@ impl System {
         capture::apply_connector(&stack, &Capture::shipped()).await?;
         step.done();
 
+        let members = [
+            (&*format!("Seller, member {SELLER}"), SELLER),
+            (&format!("Buyer, member {BUYER}"), BUYER),
+        ];
+        let members = signer.write_members(&members)?.display().to_string();
         let chats = (1..=chat_instances).map(|number| {
-            let (stack, signer, progress) = (&stack, &signer, progress.clone());
+            let (stack, signer, members, progress) = (&stack, &signer, &members, progress.clone());
             async move {
                 let name = format!("chat-service-{number}");
                 let options = ServiceOptions {
                     name: name.clone(),
                     progress,
-                    ..ServiceOptions::chat(stack, signer)?
+                    ..ServiceOptions::chat(stack, signer)?.demo(members)
                 };
                 services::spawn_chat(stack, options).await
             }

@@ -20,8 +20,15 @@ use crate::digest;
 pub const ISSUER: &str = "local-stack";
 pub const AUDIENCE: &str = "marketplace";
 
+/// Members for trying things.
+pub const SELLER: i64 = 101;
+pub const BUYER: i64 = 202;
+/// How long their tokens are valid: a day.
+pub const SAMPLE_TTL: Duration = Duration::from_hours(24);
+
 const KEY_FILE: &str = "token-key.pk8";
 const JWKS_FILE: &str = "jwks.json";
+const MEMBERS_FILE: &str = "demo-members.json";
 
 pub struct Signer {
     key: EncodingKey,
@@ -116,6 +123,18 @@ impl Signer {
             ..Header::new(Algorithm::EdDSA)
         };
         jsonwebtoken::encode(&header, &claims, &self.key).context("the token could not be signed")
+    }
+
+    /// Writes the file of members that chat-service's demo page may be tried as (`DEMO`), by name and id.
+    pub fn write_members(&self, members: &[(&str, i64)]) -> Result<PathBuf> {
+        let members = members.iter().map(|(name, id)| {
+            let token = self.token(*id, SAMPLE_TTL)?;
+            Ok(serde_json::json!({ "name": name, "token": token }))
+        });
+        let members = members.collect::<Result<Vec<_>>>()?;
+        let path = self.jwks_path.with_file_name(MEMBERS_FILE);
+        write_secret(&path, serde_json::Value::from(members).to_string().as_bytes())?;
+        Ok(path)
     }
 }
 

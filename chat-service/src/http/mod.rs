@@ -16,7 +16,7 @@ use service_kit::{
     server::{Limits, api},
 };
 
-use self::{rate::Rates, session::Sessions};
+use self::{demo::Demo, rate::Rates, session::Sessions};
 use crate::{
     cdc::Pipeline,
     config::StreamConfig,
@@ -28,6 +28,7 @@ use crate::{
 
 mod admin;
 mod blocks;
+pub mod demo;
 pub mod error;
 mod events;
 mod messages;
@@ -78,7 +79,12 @@ impl FromRef<AppState> for Arc<Authenticator> {
 }
 
 /// Everything members reach.
-pub fn public(app: Arc<App>, authenticator: Arc<Authenticator>, metrics: &HttpMetrics) -> Router {
+pub fn public(
+    app: Arc<App>,
+    authenticator: Arc<Authenticator>,
+    metrics: &HttpMetrics,
+    demo: Option<Demo>,
+) -> Router {
     let sessions = &app.sessions;
     let cors = sessions.origins.cors(sessions.cookie.is_some());
     let routes = Router::new()
@@ -102,7 +108,8 @@ pub fn public(app: Arc<App>, authenticator: Arc<Authenticator>, metrics: &HttpMe
         .route("/v1/notifications/{seq}/read", put(notifications::read))
         .route(session::EVENTS, get(events::stream))
         .route("/v1/session", put(session::open).delete(session::close))
-        .with_state(AppState { app, authenticator });
+        .with_state(AppState { app, authenticator })
+        .merge(demo.map(Demo::routes).unwrap_or_default());
     api(routes, metrics, LIMITS, cors)
 }
 

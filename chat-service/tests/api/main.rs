@@ -9,6 +9,7 @@ mod changes;
 mod chat;
 mod dead_letters;
 mod deletion;
+mod demo;
 mod erasure;
 mod events;
 mod instances;
