@@ -64,7 +64,8 @@ impl Market {
         let (mut closing, mut kept) = (BTreeMap::new(), BTreeSet::new());
         for (id, seller, n) in posts {
             let members = [seller, buyer(seller, n)];
-            let room = Room::new((id, known[&id].generation), members, known[&id].look(), now());
+            let post = &known[&id];
+            let room = Room::new((id, post.generation), members, post.look().unwrap(), now());
             outgoing.extend((0..=n % 3).map(|number| Outgoing {
                 room_id: room.id,
                 sender_id: members[usize::from(number % 2 == 0)],

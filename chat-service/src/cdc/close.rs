@@ -58,7 +58,7 @@ struct Effect<'a> {
 impl Effect<'_> {
     async fn posts(&self, posts: &[PostPlan]) -> Result<Closed> {
         let begun = Instant::now();
-        self.store.project(posts, now()).await?;
+        let known = self.store.project(posts, now()).await?;
         let fenced_in = begun.elapsed();
         let mut deleted: HashMap<i64, Deleted> = posts
             .iter()
@@ -72,7 +72,7 @@ impl Effect<'_> {
                 rooms += self.end(post.trade_post_id, *end).await?;
             }
         }
-        self.store.tell_changes(posts).await?;
+        self.store.tell_changes(posts, &known).await?;
         Ok(Closed { rooms, fenced_in })
     }
 

@@ -236,14 +236,10 @@ impl PostPlan {
         }
     }
 
-    /// How the row looked in the course of the batch, if it lives and the batch tells of more than that
-    /// it was created: then nobody has a room who would have to be told.
+    /// How the row looked in the course of the batch, if it lives.
     pub fn looks(&self) -> Option<Vec<Look>> {
         let NewState { lsn, row } = self.state.as_ref()?;
         let Row::Lives { post, .. } = row else { return None };
-        if self.is_created && self.earlier.is_empty() {
-            return None;
-        }
         let mut looks = self.earlier.clone();
         looks.push(Look {
             lsn: *lsn,
@@ -471,11 +467,12 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_was_only_created_or_is_gone_has_no_looks() {
-        assert_eq!(looks(&[create(10)]), None);
-        assert_eq!(looks(&[create(10), upsert(11)]), None, "it looks as it did");
+    fn a_row_that_is_gone_has_no_looks_and_the_next_has_its_own() {
+        let one = |lsn| Some(vec![(lsn, "자전거".to_owned())]);
+        assert_eq!(looks(&[create(10)]), one(10));
+        assert_eq!(looks(&[create(10), upsert(11)]), one(11), "it looks as it did");
         assert_eq!(looks(&[titled(10, "가"), titled(11, "나"), delete(12)]), None);
-        assert_eq!(looks(&[titled(10, "가"), delete(12), create(13)]), None);
+        assert_eq!(looks(&[titled(10, "가"), delete(12), create(13)]), one(13));
         assert_eq!(
             looks(&[create(10), titled(11, "나")]),
             Some(vec![(10, "자전거".into()), (11, "나".into())])

@@ -4,7 +4,7 @@
 //! transaction that tells them. The transaction writes the post's projection too, so it tells of the newest
 //! look that is known, or conflicts with whoever makes a newer one known.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::TryStreamExt;
 use mongodb::{
@@ -40,12 +40,22 @@ struct ToldRoom {
     told: Look,
 }
 
+/// How a room's members come to know of changes.
+pub(super) struct Told {
+    pub models: Vec<WriteModel>,
+    pub drafts: Vec<Draft>,
+}
+
 impl Store {
     /// Tells the members of open rooms how the posts of a batch have changed, which is in the projection
     /// already. It costs one command where no room is told.
-    pub async fn tell_changes(&self, posts: &[PostPlan]) -> Result<()> {
+    ///
+    /// Nobody has a room about a post that was created in the batch, unless it is `known`: a row may have
+    /// come there from another id, with its rooms before it.
+    pub async fn tell_changes(&self, posts: &[PostPlan], known: &HashSet<i64>) -> Result<()> {
         let looks: Looks = posts
             .iter()
+            .filter(|post| !post.is_created || known.contains(&post.trade_post_id))
             .filter_map(|post| Some((post.trade_post_id, post.looks()?)))
             .collect();
         if looks.is_empty() {
@@ -126,8 +136,10 @@ impl Store {
         let mut models: Vec<WriteModel> = Vec::new();
         let mut drafts = Vec::new();
         for room in rooms {
-            // The rooms of a post that is fenced are closed.
-            let Some(newest) = posts.get(&room.trade_post_id).map(TradePost::look) else {
+            // The rooms of a row that has left its id are closed or go along, whatever is there now.
+            let post = posts.get(&room.trade_post_id);
+            let post = post.filter(|post| post.end_of(room.generation).is_none());
+            let Some(newest) = post.and_then(TradePost::look) else {
                 continue;
             };
             let looks = match looks.get(&room.trade_post_id) {
@@ -135,13 +147,9 @@ impl Store {
                 // Of a batch that was read again or late, only what is still true is told.
                 _ => &vec![newest],
             };
-            drafts.extend(
-                room.told
-                    .changes(looks)
-                    .iter()
-                    .flat_map(|change| drafts_of(&room, change)),
-            );
-            models.extend(self.told(room, looks, now)?);
+            let told = self.told(room, looks, now)?;
+            models.extend(told.models);
+            drafts.extend(told.drafts);
         }
         if models.is_empty() {
             return Ok(());
@@ -156,11 +164,14 @@ impl Store {
         self.notify(drafts, now, session).await
     }
 
-    /// What is written of a room whose members are told of `looks`.
-    fn told(&self, mut room: Room, looks: &[Look], now: DateTime) -> Result<Vec<WriteModel>> {
+    /// What is written of a room whose members are told of `looks`, and what they are told.
+    pub(super) fn told(&self, mut room: Room, looks: &[Look], now: DateTime) -> Result<Told> {
         let before = room.told.clone();
         let mut models: Vec<WriteModel> = Vec::new();
-        for Change { look, event } in before.changes(looks) {
+        let mut drafts = Vec::new();
+        for change in before.changes(looks) {
+            drafts.extend(drafts_of(&room, &change));
+            let Change { look, event } = change;
             if let Some(event) = event {
                 let message = room.take_in(Content::System { event }, None, now);
                 let insert = InsertOneModel::builder()
@@ -172,7 +183,7 @@ impl Store {
             room.told = look.clone();
         }
         if room.told == before {
-            return Ok(models);
+            return Ok(Told { models, drafts });
         }
         let mut update = room.taken_in()?;
         update.insert("told", serialize_to_bson(&room.told).map_err(Error::custom)?);
@@ -182,7 +193,7 @@ impl Store {
             .update(doc! { "$set": update })
             .build();
         models.push(update.into());
-        Ok(models)
+        Ok(Told { models, drafts })
     }
 }
 

@@ -3,46 +3,69 @@
 //! Invariant: moving rooms writes the projection of the new id in the same transaction. Either its
 //! fence comes later and closes the moved rooms, or the fence is seen here. Whether and where the row
 //! lives is found by the ends of each id, whatever was created there since, so it does not matter how far
-//! the partitions of the ids have been read.
+//! the partitions of the ids have been read. In the same way its looks since then are told here or later, and
+//! those of a row that was there before are told to nobody.
 
 use std::collections::HashSet;
 
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    bson::doc,
+    bson::{DateTime, Document, doc},
     error::{Error, Result},
     options::{ReturnDocument, UpdateOneModel, WriteModel},
 };
 
 use super::{
-    Store,
+    Store, now,
     posts::{End, TradePost},
 };
-use crate::{cdc::plan::Move, room::Room};
+use crate::{
+    cdc::plan::Move,
+    room::{Room, RoomKey},
+    trade_post::Look,
+};
 
 impl Store {
     /// Moves the open rooms of `from` to the id that the row was given, or has since. Answers whether
     /// there is such an id: else the row was deleted under it, and the rooms are to be closed where they are.
     pub async fn move_rooms(&self, from: i64, moved: Move) -> Result<bool> {
+        // None can be opened any more, as the id is fenced.
+        let rooms = self.rooms.clone_with_type::<RoomKey>();
+        let rooms = rooms.find(leaving(from, moved)).projection(RoomKey::fields());
+        let rooms: Vec<RoomKey> = rooms.await?.try_collect().await?;
+        if rooms.is_empty() {
+            return Ok(true);
+        }
+        let members = rooms.into_iter().flat_map(|room| room.members);
+        let _turn = self.turns.take(members).await;
         let mut transaction = self.transaction().await?;
         loop {
             transaction.begin().await?;
-            let lives = self.move_in(&mut transaction.session, from, moved).await;
+            let lives = self.move_in(&mut transaction.session, from, moved, now()).await;
             if let Some(lives) = transaction.end(lives).await? {
                 return Ok(lives);
             }
         }
     }
 
-    async fn move_in(&self, session: &mut ClientSession, from: i64, moved: Move) -> Result<bool> {
-        let filter = doc! { "trade_post_id": from, "state": "open", "generation": { "$lte": moved.lsn } };
-        let mut open = self.rooms.find(filter).session(&mut *session).await?;
+    async fn move_in(
+        &self,
+        session: &mut ClientSession,
+        from: i64,
+        moved: Move,
+        now: DateTime,
+    ) -> Result<bool> {
+        let mut open = self
+            .rooms
+            .find(leaving(from, moved))
+            .session(&mut *session)
+            .await?;
         let rooms: Vec<Room> = open.stream(&mut *session).try_collect().await?;
         if rooms.is_empty() {
             return Ok(true);
         }
-        let Some(Move { lsn, to }) = self.follow(session, moved).await? else {
+        let Some((Move { lsn, to }, target)) = self.follow(session, moved).await? else {
             return Ok(false);
         };
         // Above every older end of the new id and below every later one: records are longer than
@@ -55,26 +78,40 @@ impl Store {
             .map_ok(|room| (room.buyer_id, room.generation))
             .try_collect()
             .await?;
-        let models = rooms.iter().map(|room| {
+        let looks: Vec<Look> = target.look().into_iter().collect();
+        let mut models: Vec<WriteModel> = Vec::new();
+        let mut drafts = Vec::new();
+        for mut room in rooms {
             let mut free = lsn + 1;
             while !taken.insert((room.buyer_id, free)) {
                 free += 1;
             }
-            let place = doc! { "trade_post_id": to, "generation": free };
-            WriteModel::from(
-                UpdateOneModel::builder()
-                    .namespace(self.rooms.namespace())
-                    .filter(doc! { "_id": room.id })
-                    .update(doc! { "$set": place })
-                    .build(),
-            )
-        });
+            room.trade_post_id = to;
+            // The row's first record there has the LSN of the move.
+            room.told.lsn = room.told.lsn.max(lsn - 1);
+            let place = doc! { "trade_post_id": to, "generation": free, "told.lsn": room.told.lsn };
+            let place = UpdateOneModel::builder()
+                .namespace(self.rooms.namespace())
+                .filter(doc! { "_id": room.id })
+                .update(doc! { "$set": place })
+                .build();
+            models.push(place.into());
+            let told = self.told(room, &looks, now)?;
+            models.extend(told.models);
+            drafts.extend(told.drafts);
+        }
         self.client.bulk_write(models).session(&mut *session).await?;
+        self.notify(drafts, now, session).await?;
         Ok(true)
     }
 
-    /// The last move of a row from `moved` on, or `None` if it was deleted after one of them.
-    async fn follow(&self, session: &mut ClientSession, mut moved: Move) -> Result<Option<Move>> {
+    /// The last move of a row from `moved` on with the projection of the id that it has since, or `None` if it
+    /// was deleted after one of them.
+    async fn follow(
+        &self,
+        session: &mut ClientSession,
+        mut moved: Move,
+    ) -> Result<Option<(Move, TradePost)>> {
         let truncated = self.truncated_at_in(session).await?;
         loop {
             if truncated.is_some_and(|truncated| truncated > moved.lsn) {
@@ -85,7 +122,7 @@ impl Store {
                 Some(End { to: None, .. }) => return Ok(None),
                 // Each is later than the one before, so this ends.
                 Some(End { lsn, to: Some(to) }) if lsn > moved.lsn => moved = Move { lsn, to },
-                _ => return Ok(Some(moved)),
+                _ => return Ok(Some((moved, target))),
             }
         }
     }
@@ -106,4 +143,9 @@ impl Store {
             .await?
             .ok_or_else(|| Error::custom("an upsert answered no document"))
     }
+}
+
+/// The rooms that go along.
+fn leaving(from: i64, moved: Move) -> Document {
+    doc! { "trade_post_id": from, "state": "open", "generation": { "$lte": moved.lsn } }
 }

@@ -59,13 +59,13 @@ impl TradePost {
 }
 
 impl TradePost {
-    /// What it looks like now.
-    pub fn look(&self) -> Look {
-        Look {
+    /// What it looks like now, if more is known than that it is there.
+    pub fn look(&self) -> Option<Look> {
+        Some(Look {
             lsn: self.lsn,
-            title: self.title.clone().unwrap_or_default(),
-            status: self.status.clone().unwrap_or_default(),
-        }
+            title: self.title.clone()?,
+            status: self.status.clone()?,
+        })
     }
 }
 

@@ -4,6 +4,8 @@
 //! Invariant: nothing is read first. A document is inserted if there is none, or updated by a statement that
 //! compares its LSN with the one that is there; whatever runs beside it, a document never goes back.
 
+use std::collections::HashSet;
+
 use mongodb::{
     bson::{Bson, DateTime, Document, doc},
     error::{ErrorKind, Result},
@@ -35,8 +37,9 @@ struct News {
 }
 
 impl Store {
-    /// Writes what a batch says of its posts.
-    pub async fn project(&self, posts: &[PostPlan], now: DateTime) -> Result<()> {
+    /// Writes what a batch says of its posts. Answers those that it has seen being created, and that were
+    /// known already.
+    pub async fn project(&self, posts: &[PostPlan], now: DateTime) -> Result<HashSet<i64>> {
         let tombstones: Vec<(i64, Position)> = posts
             .iter()
             .filter_map(|post| Some((post.trade_post_id, post.bare_tombstone?)))
@@ -52,10 +55,13 @@ impl Store {
             .filter_map(|post| News::of(post, now))
             .partition(|news| news.is_created);
         // Each may turn out to be the other: after a replay, or where a fence has expired.
+        let mut known_before = HashSet::new();
         loop {
-            known.extend(self.insert_unknown(unknown).await?);
+            let there = self.insert_unknown(unknown).await?;
+            known_before.extend(there.iter().map(|news| news.id));
+            known.extend(there);
             if self.update_known(&known).await? == known.len() {
-                return Ok(());
+                return Ok(known_before);
             }
             unknown = std::mem::take(&mut known);
         }

@@ -86,8 +86,8 @@ impl Store {
         let Some(post) = self.hold_post(trade_post_id, session).await? else {
             return Ok(Opened::UnknownPost);
         };
-        let seller_id = match (post.state, post.seller_id) {
-            (PostState::Live, Some(seller_id)) => seller_id,
+        let (seller_id, look) = match (post.state, post.seller_id.zip(post.look())) {
+            (PostState::Live, Some(known)) => known,
             (PostState::Live, None) => return Ok(Opened::UnknownPost),
             (PostState::Deleted, _) => return Ok(Opened::PostDeleted),
         };
@@ -108,7 +108,7 @@ impl Store {
             return Ok(Opened::Existing(room));
         }
         let row = (trade_post_id, post.generation);
-        let room = Room::new(row, [seller_id, buyer_id], post.look(), now);
+        let room = Room::new(row, [seller_id, buyer_id], look, now);
         let insert = InsertOneModel::builder()
             .namespace(self.rooms.namespace())
             .document(serialize_to_document(&room).map_err(Error::custom)?)

@@ -43,7 +43,8 @@ pub async fn rooms(store: &Store, posts: &[i64], buyer: i64, messages: i64) {
 fn room(post: &TradePost, buyer_id: i64) -> Room {
     let seller_id = post.seller_id.expect("a live post");
     let row = (post.id, post.generation);
-    Room::new(row, [seller_id, buyer_id], post.look(), now())
+    let look = post.look().expect("a live post");
+    Room::new(row, [seller_id, buyer_id], look, now())
 }
 
 fn message(room: &mut Room, number: i64) -> Message {
