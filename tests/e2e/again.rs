@@ -106,7 +106,8 @@ async fn a_post_created_again_keeps_its_new_rooms_also_when_the_topic_is_read_ag
     .await;
 }
 
-async fn snapshot(world: &World) -> Vec<(&'static str, Vec<mongodb::bson::Document>)> {
+/// All that a replay could change.
+pub async fn snapshot(world: &World) -> Vec<(&'static str, Vec<mongodb::bson::Document>)> {
     let mut all = Vec::new();
     for collection in COLLECTIONS {
         all.push((collection, world.everything(collection).await));

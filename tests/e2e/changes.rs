@@ -1,11 +1,21 @@
 //! A post is reserved and sold, and the members of its rooms hear of it: the whole way from PostgreSQL to the
 //! event stream.
 
-use e2e::{eventually::eventually, reader::Reader, world::World};
-use local_stack::client::Notification;
+use std::collections::BTreeMap;
+
+use e2e::{
+    eventually::eventually,
+    reader::Reader,
+    world::{World, stop},
+};
+use local_stack::{client::Notification, services};
 use serde_json::json;
 
-use crate::{BOUND, chat_about, new_post};
+use crate::{
+    BOUND,
+    again::{consumed, snapshot},
+    chat_about, new_post,
+};
 
 const SELLER: i64 = 1;
 const FIRST: i64 = 2;
@@ -91,4 +101,73 @@ async fn reserved_and_sold_are_told_in_the_room_and_in_the_stream() {
         assert_eq!(seller.messages(&elsewhere).await.unwrap().len(), 1);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_told_is_not_told_again_when_the_topic_is_read_again() {
+    World::run(async |world| {
+        let post = world
+            .member(SELLER)
+            .create_post(&new_post("자전거"))
+            .await
+            .unwrap()
+            .id;
+        let room = chat_about(world, post, FIRST, 1).await;
+        let mut expected = Vec::new();
+        tell(world, post, &room, "reserved", &mut expected).await;
+        tell(world, post, &room, "sold", &mut expected).await;
+        consumed(world, &world.name).await;
+        let ends = world.topic().end_offsets().await;
+        // From the beginning, and so many records before the end.
+        for (number, back) in [None, Some(1), Some(2)].into_iter().enumerate() {
+            let before = snapshot(world).await;
+            stop(&world.chat).await;
+            let group = format!("{}_{number}", world.name);
+            if let Some(back) = back {
+                let earlier = ends
+                    .iter()
+                    .map(|(partition, end)| (*partition, (end - back).max(0)));
+                world
+                    .topic()
+                    .commit(&group, earlier.collect::<BTreeMap<_, _>>())
+                    .await;
+            }
+            let options = world.chat_options().env("KAFKA_GROUP_ID", &group);
+            world.chat = services::spawn_chat(world.stack, options).await.unwrap();
+            consumed(world, &group).await;
+            assert_eq!(snapshot(world).await, before, "a replay changes nothing");
+        }
+        tell(world, post, &room, "on_sale", &mut expected).await;
+    })
+    .await;
+}
+
+/// Gives the post that status by SQL, and waits until it is told, once, and said in the room, once.
+async fn tell(world: &World, post: i64, room: &String, status: &str, expected: &mut Vec<String>) {
+    let update = "UPDATE trade_posts SET status = $2 WHERE id = $1";
+    let update = sqlx::query(update).bind(post).bind(status);
+    update.execute(&world.sql).await.unwrap();
+    expected.push(status.to_owned());
+    for member in [SELLER, FIRST] {
+        let member = world.member(member);
+        let reader = Reader::start(&member).await;
+        let told = eventually("the member is told of the status", BOUND, async || {
+            let told = changes(reader.seen());
+            if told.last().is_some_and(|(.., last)| last == status) {
+                Ok(told)
+            } else {
+                Err(told)
+            }
+        });
+        let told = told.await.into_iter();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|status| (room.clone(), "자전거".to_owned(), status.clone()))
+            .collect();
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        let events = member.messages(room).await.unwrap().into_iter();
+        let events: Vec<String> = events.filter_map(|message| message.event).collect();
+        let statuses = expected.iter().map(|(.., status)| format!("trade_post_{status}"));
+        assert_eq!(events, statuses.collect::<Vec<_>>());
+    }
 }

@@ -21,6 +21,7 @@ mod failures;
 mod fixtures;
 mod flood;
 mod hostile;
+mod members;
 mod offsets;
 mod projection;
 mod race;
