@@ -228,16 +228,16 @@ impl Generator {
                 self.table = [None; IDS];
                 Some(Change::Truncate)
             }
-            (36..50, Some(id), _) => Some(Change::Update {
+            (28..54, Some(id), _) => Some(Change::Update {
                 id,
                 title: self.random.random(),
                 status: self.random.random_range(0..3),
             }),
-            (50..68, Some(from), Some(to)) => {
+            (54..70, Some(from), Some(to)) => {
                 self.table.swap(from, to);
                 Some(Change::Rename { from, to })
             }
-            (1..36, _, Some(id)) | (_, None, Some(id)) => Some(self.insert(id)),
+            (1..28, _, Some(id)) | (_, None, Some(id)) => Some(self.insert(id)),
             (_, Some(id), _) => {
                 self.table[id] = None;
                 Some(Change::Delete { id })
