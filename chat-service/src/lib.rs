@@ -259,3 +259,8 @@ async fn prepare(store: &Store, config: &Config, shutdown: &CancellationToken) -
         }
     }
 }
+
+/// The OpenAPI document of the public API, as it is served.
+pub fn openapi() -> String {
+    service_kit::openapi::text(&http::document::public())
+}

@@ -4,6 +4,7 @@
 
 use mongodb::bson::{DateTime, oid::ObjectId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How long a text may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,25 +42,24 @@ pub struct Message {
 }
 
 /// What a message says, in MongoDB as in JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[schema(as = MessageContent, description = "What a message says.")]
 pub enum Content {
     Text {
+        #[schema(examples(202))]
         sender_id: i64,
+        #[schema(examples("아직 팔렸나요?"))]
         body: String,
     },
     /// Something happened to the trade post. Nobody sent it, and nobody has to read it.
-    System {
-        event: PostEvent,
-    },
+    System { event: PostEvent },
     /// A text whose sender was erased.
-    Erased {
-        sender_id: i64,
-    },
+    Erased { sender_id: i64 },
 }
 
 /// What system messages tell of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PostEvent {
     TradePostOnSale,

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use mongodb::bson::{DateTime, oid::ObjectId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{message::Message, view::NotificationView};
 
@@ -27,8 +28,9 @@ pub struct Notification {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[schema(as = NotificationKind)]
 pub enum Kind {
     /// The other member of the room sent a message.
     Message { message_seq: i64 },
@@ -44,7 +46,7 @@ pub enum Kind {
 }
 
 /// Why a room was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseReason {
     TradePostDeleted,

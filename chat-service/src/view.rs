@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use mongodb::bson;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     message::{Content, Message},
@@ -12,60 +13,85 @@ use crate::{
 };
 
 /// A room as one of its members sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Room)]
 pub struct RoomView {
+    #[schema(examples("65f1c0ffee65f1c0ffee0001"))]
     pub id: String,
     pub trade_post: TradePostView,
+    #[schema(examples(101))]
     pub seller_id: i64,
+    #[schema(examples(202))]
     pub buyer_id: i64,
+    #[schema(required)]
     pub last_message: Option<LastMessageView>,
     /// Texts of the other member behind `read_up_to`.
+    #[schema(examples(1))]
     pub unread: i64,
+    #[schema(examples(3))]
     pub read_up_to: i64,
     /// How far the other member has read.
+    #[schema(examples(4))]
     pub other_read_up_to: i64,
     pub created_at: DateTime<Utc>,
     pub last_activity_at: DateTime<Utc>,
 }
 
 /// What a room shows of its post.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = RoomTradePost)]
 pub struct TradePostView {
+    #[schema(examples(42))]
     pub id: i64,
+    #[schema(required, examples("자전거 팔아요"))]
     pub title: Option<String>,
+    #[schema(required, examples("on_sale"))]
     pub status: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = LastMessage)]
 pub struct LastMessageView {
+    #[schema(examples(4))]
     pub seq: i64,
     #[serde(flatten)]
     pub content: Content,
     pub sent_at: DateTime<Utc>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Message)]
 pub struct MessageView {
+    #[schema(examples("65f1c0ffee65f1c0ffee0001"))]
     pub room_id: String,
+    #[schema(examples(4))]
     pub seq: i64,
     #[serde(flatten)]
     pub content: Content,
+    /// Of texts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("0190f3c6-7b1e-7c3a-9f55-3f1f0a2f6d11"))]
     pub client_message_id: Option<String>,
     pub sent_at: DateTime<Utc>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Notification)]
 pub struct NotificationView {
+    #[schema(examples(4))]
     pub seq: i64,
     #[serde(flatten)]
     pub kind: Kind,
+    #[schema(examples("65f1c0ffee65f1c0ffee0001"))]
     pub room_id: String,
+    #[schema(examples(42))]
     pub trade_post_id: i64,
     /// Left out when the message was erased since.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub message: Option<MessageView>,
     pub created_at: DateTime<Utc>,
+    #[schema(required)]
     pub read_at: Option<DateTime<Utc>>,
 }
 

@@ -14,7 +14,7 @@ use service_kit::{
 use super::{
     App,
     error::ApiError,
-    page::{self, Asked, Wanted},
+    page::{self, Asked, MemberId, Wanted},
 };
 use crate::{
     store::{blocks::Block, now},
@@ -22,19 +22,37 @@ use crate::{
 };
 
 /// Newest first.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Blocks {
     items: Vec<BlockView>,
+    #[schema(required)]
     next_cursor: Option<String>,
+    #[schema(required)]
     previous_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Block)]
 pub struct BlockView {
+    #[schema(examples(101))]
     member_id: i64,
     blocked_at: DateTime<Utc>,
 }
 
+/// Block a member
+///
+/// From here neither of the two can open a room with the other, or send to them. Twice is once.
+#[utoipa::path(
+    put,
+    path = "/v1/blocks/{member_id}",
+    operation_id = "block_member",
+    tag = "blocks",
+    params(MemberId),
+    responses(
+        (status = 204, description = "The member is blocked."),
+        (status = 403, description = "`member-erased`: everything of the caller or of the other was erased."),
+    ),
+)]
 pub async fn block(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -53,6 +71,17 @@ pub async fn block(
     }
 }
 
+/// Take a block back
+#[utoipa::path(
+    delete,
+    path = "/v1/blocks/{member_id}",
+    operation_id = "unblock_member",
+    tag = "blocks",
+    params(MemberId),
+    responses(
+        (status = 204, description = "The member is not blocked, and perhaps was not before."),
+    ),
+)]
 pub async fn unblock(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -62,6 +91,17 @@ pub async fn unblock(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// List whom the caller blocks
+#[utoipa::path(
+    get,
+    path = "/v1/blocks",
+    operation_id = "list_blocks",
+    tag = "blocks",
+    params(Wanted),
+    responses(
+        (status = 200, description = "A page of blocks, newest first.", body = Blocks),
+    ),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Member,

@@ -16,7 +16,12 @@ use http::{
 use serde::Deserialize;
 use service_kit::extract::Query;
 
-use super::{App, error::ApiError, rate::Action, session::Reader};
+use super::{
+    App,
+    error::ApiError,
+    rate::Action,
+    session::{self, Reader},
+};
 use crate::live::stream::open;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -29,12 +34,46 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Resume {
+    /// `last_event_id` of a list, to begin where it ended. The header goes before it.
+    #[param(value_type = Option<i64>, nullable = false, minimum = 0)]
     last_event_id: Option<String>,
 }
 
+/// For the document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct Seen {
+    /// The `id` of the last event that the reader has seen; browsers send it by themselves.
+    #[param(rename = "Last-Event-ID", nullable = false, minimum = 0)]
+    last_event_id: Option<i64>,
+}
+
+/// Follow what happens to the caller
+///
+/// Server-sent events without an end. `id` is the member's sequence, which has no gaps; `data` is one JSON object:
+/// of `message`, `room_created`, `room_closed`, `trade_post_changed` and `read` a `Notification` of that kind, of
+/// `reset` `{"sequence": 7}`: events were missed and are not kept any more, so load the lists anew. Other bytes,
+/// such as comments, keep the stream alive. It ends when the token expires, and from time to time: open it again with
+/// the last `id`. `HEAD` answers as `GET` would, and opens no stream.
+#[utoipa::path(
+    get,
+    path = session::EVENTS,
+    operation_id = "stream_events",
+    tag = "events",
+    params(Seen, Resume),
+    security(("token" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "Events.", content_type = "text/event-stream", body = String),
+        (status = 403, description = "`origin-not-allowed`: the page may not use the session's cookie."),
+        (status = 406, description = "`not-acceptable`: the caller takes no event stream."),
+        (status = 429, description = "`rate-limited`, `too-many-streams`, `instance-full`."),
+    ),
+)]
 pub async fn stream(
     State(app): State<Arc<App>>,
     method: Method,

@@ -10,36 +10,81 @@ use service_kit::{
     extract::{Json, Path, Query},
 };
 
-use super::{App, error::ApiError, page, rate::Action, rooms};
+use super::{
+    App,
+    error::ApiError,
+    page::{self, RoomId},
+    rate::Action,
+    rooms,
+};
 use crate::{
     message::{check_body, check_client_message_id},
     store::messages::{Outgoing, Sent},
     view::MessageView,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMessage {
+    /// Of the client's choice. Who does not know whether a message arrived sends it again with the same id.
+    /// No control characters.
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        examples("0190f3c6-7b1e-7c3a-9f55-3f1f0a2f6d11")
+    )]
     client_message_id: String,
+    /// Kept exactly as it is sent: also at most 6,000 bytes of UTF-8, not only white space, and no control
+    /// characters but line breaks and tabs.
+    #[schema(
+        min_length = 1,
+        max_length = 2_000,
+        pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$",
+        examples("아직 팔렸나요?")
+    )]
     body: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Page {
+    /// Only messages with a smaller `seq`.
+    #[param(nullable = false, minimum = 0)]
     before: Option<i64>,
+    /// Only messages with a larger `seq`; the oldest of them first.
+    #[param(nullable = false, minimum = 0)]
     after: Option<i64>,
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }
 
 /// Newest first, or oldest first behind `after`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Messages {
     items: Vec<MessageView>,
     /// Open the event stream with it, and nothing falls between this list and the stream.
     last_event_id: i64,
 }
 
+/// Send a message
+#[utoipa::path(
+    post,
+    path = "/v1/rooms/{room_id}/messages",
+    operation_id = "send_message",
+    tag = "messages",
+    params(RoomId),
+    request_body = NewMessage,
+    responses(
+        (status = 200, description = "A message that was sent before with this `client_message_id`.", body = MessageView),
+        (status = 201, description = "The new message.", body = MessageView),
+        (status = 403, description = "`blocked`, `member-erased`: the two cannot send to each other; `reason` says why."),
+        (status = 404, description = "`not-found`: there is no such room, or it is others'."),
+        (status = 410, description = "`room-closed`: with its post, or its members; `reason` says which."),
+        (status = 429, description = "`rate-limited`: too many messages of the caller."),
+    ),
+)]
 pub async fn send(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -77,6 +122,19 @@ pub async fn send(
     }
 }
 
+/// List a room's messages
+#[utoipa::path(
+    get,
+    path = "/v1/rooms/{room_id}/messages",
+    operation_id = "list_messages",
+    tag = "messages",
+    params(RoomId, Page),
+    responses(
+        (status = 200, description = "Messages, newest first, or oldest first behind `after`.", body = Messages),
+        (status = 404, description = "`not-found`: there is no such room, or it is others'."),
+        (status = 410, description = "`room-closed`: with its post, or its members; `reason` says which."),
+    ),
+)]
 pub async fn page(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -92,4 +150,20 @@ pub async fn page(
         items: messages.into_iter().map(MessageView::from).collect(),
         last_event_id,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema;
+
+    use super::*;
+    use crate::message::{BODY, CLIENT_MESSAGE_ID};
+
+    #[test]
+    fn the_document_has_the_limits() {
+        let schema = serde_json::to_value(NewMessage::schema()).unwrap();
+        for (field, limit) in [("body", BODY), ("client_message_id", CLIENT_MESSAGE_ID)] {
+            assert_eq!(schema["properties"][field]["maxLength"], limit.chars, "{field}");
+        }
+    }
 }

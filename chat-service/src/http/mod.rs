@@ -4,15 +4,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::FromRef,
-    routing::{delete, get, post, put},
-};
+use axum::{Router, extract::FromRef};
 use service_kit::{
     auth::Authenticator,
     health::{self, Health},
     metrics::{HttpMetrics, Metrics},
+    openapi,
     server::{Limits, api},
 };
 
@@ -29,6 +26,7 @@ use crate::{
 mod admin;
 mod blocks;
 pub mod demo;
+pub mod document;
 pub mod error;
 mod events;
 mod messages;
@@ -87,27 +85,7 @@ pub fn public(
 ) -> Router {
     let sessions = &app.sessions;
     let cors = sessions.origins.cors(sessions.cookie.is_some());
-    let routes = Router::new()
-        .route("/v1/rooms", get(rooms::list).post(rooms::open))
-        .route("/v1/rooms/{room_id}", get(rooms::show))
-        .route("/v1/rooms/{room_id}/read", put(rooms::read))
-        .route(
-            "/v1/rooms/{room_id}/messages",
-            get(messages::page).post(messages::send),
-        )
-        .route("/v1/trade-posts/{trade_post_id}/rooms", get(rooms::of_post))
-        .route("/v1/notifications", get(notifications::list))
-        .route("/v1/rooms/{room_id}/leave", post(rooms::leave))
-        .route("/v1/blocks", get(blocks::list))
-        .route(
-            "/v1/blocks/{member_id}",
-            put(blocks::block).delete(blocks::unblock),
-        )
-        .route("/v1/notifications/read", put(notifications::read_up_to))
-        .route("/v1/notifications/{seq}", delete(notifications::delete))
-        .route("/v1/notifications/{seq}/read", put(notifications::read))
-        .route(session::EVENTS, get(events::stream))
-        .route("/v1/session", put(session::open).delete(session::close))
+    let routes = openapi::serve(document::routes().into(), &document::public())
         .with_state(AppState { app, authenticator })
         .merge(demo.map(Demo::routes).unwrap_or_default());
     api(routes, metrics, LIMITS, cors)

@@ -17,27 +17,50 @@ use super::{
 };
 use crate::{store::now, view::NotificationView};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Wanted {
     /// Only those that are not read.
     #[serde(default)]
     unread: bool,
     /// Only notifications with a smaller sequence.
+    #[param(nullable = false, minimum = 0)]
     before: Option<i64>,
     /// Only notifications with a larger sequence; the oldest of them first.
+    #[param(nullable = false, minimum = 0)]
     after: Option<i64>,
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }
 
+/// For the document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct Seq {
+    seq: i64,
+}
+
 /// Newest first, or oldest first behind `after`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Notifications {
     items: Vec<NotificationView>,
     /// Open the event stream with it, and nothing falls between this list and the stream.
     last_event_id: i64,
 }
 
+/// List notifications
+#[utoipa::path(
+    get,
+    path = "/v1/notifications",
+    operation_id = "list_notifications",
+    tag = "notifications",
+    params(Wanted),
+    responses(
+        (status = 200, description = "Notifications, newest first, or oldest first behind `after`.", body = Notifications),
+    ),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -58,6 +81,18 @@ pub async fn list(
     Ok(Json(Notifications { items, last_event_id }))
 }
 
+/// Mark a notification as read
+#[utoipa::path(
+    put,
+    path = "/v1/notifications/{seq}/read",
+    operation_id = "read_notification",
+    tag = "notifications",
+    params(Seq),
+    responses(
+        (status = 204, description = "It is read."),
+        (status = 404, description = "`not-found`: the caller has no such notification."),
+    ),
+)]
 pub async fn read(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -66,7 +101,17 @@ pub async fn read(
     there(app.store.read_notification(caller.id, seq, now()).await?)
 }
 
-/// Marks all up to a sequence as read.
+/// Mark all notifications up to a sequence as read
+#[utoipa::path(
+    put,
+    path = "/v1/notifications/read",
+    operation_id = "read_notifications",
+    tag = "notifications",
+    request_body = ReadUpTo,
+    responses(
+        (status = 204, description = "They are read."),
+    ),
+)]
 pub async fn read_up_to(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -81,7 +126,20 @@ pub async fn read_up_to(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Takes the notification out of the list; its number stays used.
+/// Delete a notification
+///
+/// It is taken out of the list; its number stays used.
+#[utoipa::path(
+    delete,
+    path = "/v1/notifications/{seq}",
+    operation_id = "delete_notification",
+    tag = "notifications",
+    params(Seq),
+    responses(
+        (status = 204, description = "It is deleted."),
+        (status = 404, description = "`not-found`: the caller has no such notification."),
+    ),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     caller: Member,

@@ -5,6 +5,7 @@
 use mongodb::bson::oid::ObjectId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use service_kit::cursor;
+use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use crate::store::{Edge, Window};
@@ -13,10 +14,14 @@ const DEFAULT: i64 = 20;
 const MAX: i64 = 100;
 
 /// How a list is asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Wanted {
+    /// `next_cursor` or `previous_cursor` of a page of the same list.
+    #[param(nullable = false)]
     cursor: Option<String>,
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }
 
@@ -131,9 +136,11 @@ pub fn window(before: Option<i64>, after: Option<i64>) -> Result<Window, ApiErro
 }
 
 /// The body of requests that mark a sequence as read.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadUpTo {
+    /// At most the last there is.
+    #[schema(minimum = 0, examples(3))]
     up_to: i64,
 }
 
@@ -156,6 +163,30 @@ impl ReadUpTo {
             problem: format!("must be at most {last}, the last there is, is {}", self.up_to),
         }
     }
+}
+
+/// For the document; handlers take it out of the path by itself, as they take the others.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct RoomId {
+    #[param(pattern = "^[0-9a-fA-F]{24}$")]
+    room_id: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct MemberId {
+    #[param(minimum = 1)]
+    member_id: i64,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct TradePostId {
+    trade_post_id: i64,
 }
 
 /// A room id; what cannot be one is the id of no room.
@@ -217,6 +248,13 @@ mod tests {
             }
             prop_assert!(back.previous_cursor.is_none());
         }
+    }
+
+    #[test]
+    fn the_document_has_the_limits() {
+        let parameters = serde_json::to_value(Wanted::into_params(|| None)).unwrap();
+        assert_eq!(parameters[1]["schema"]["maximum"], MAX);
+        assert_eq!(parameters[1]["schema"]["default"], DEFAULT);
     }
 
     #[test]

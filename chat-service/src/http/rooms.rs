@@ -14,7 +14,7 @@ use service_kit::{
 use super::{
     App,
     error::ApiError,
-    page::{self, Asked, ReadUpTo, Wanted},
+    page::{self, Asked, ReadUpTo, RoomId, TradePostId, Wanted},
     rate::Action,
 };
 use crate::{
@@ -27,28 +27,56 @@ use crate::{
     view::RoomView,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OpenRoom {
+    #[schema(examples(42))]
     trade_post_id: i64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Rooms {
     items: Vec<RoomView>,
+    #[schema(required)]
     next_cursor: Option<String>,
+    #[schema(required)]
     previous_cursor: Option<String>,
     /// Open the event stream with it, and nothing falls between this list and the stream.
     last_event_id: i64,
 }
 
 /// What a member has read of a room, and what is left.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Read {
+    #[schema(examples(3))]
     read_up_to: i64,
+    #[schema(examples(0))]
     unread: i64,
 }
 
+/// Open a room about a trade post
+///
+/// The caller is the buyer.
+#[utoipa::path(
+    post,
+    path = "/v1/rooms",
+    operation_id = "open_room",
+    tag = "rooms",
+    request_body = OpenRoom,
+    responses(
+        (status = 200, description = "The room that the caller has about the post.", body = RoomView, headers(("Location" = String, description = "Where the room is."))),
+        (status = 201, description = "A new room.", body = RoomView, headers(("Location" = String, description = "Where the room is."))),
+        (status = 403, description = "`blocked`, `member-erased`: the two cannot send to each other; `reason` says why."),
+        (
+            status = 404,
+            description = "`not-found`: the post is not known here. A new one is in a moment.",
+            headers(("Retry-After" = u64, description = "Seconds to wait before trying again.")),
+        ),
+        (status = 409, description = "`own-trade-post`: the post is the caller's own."),
+        (status = 410, description = "`trade-post-deleted`: the post was deleted."),
+        (status = 429, description = "`rate-limited`: too many rooms of the caller."),
+    ),
+)]
 pub async fn open(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -74,6 +102,17 @@ pub async fn open(
     ))
 }
 
+/// List the caller's rooms
+#[utoipa::path(
+    get,
+    path = "/v1/rooms",
+    operation_id = "list_rooms",
+    tag = "rooms",
+    params(Wanted),
+    responses(
+        (status = 200, description = "A page of rooms, last activity first.", body = Rooms),
+    ),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -86,6 +125,19 @@ pub async fn list(
     Ok(Json(Rooms::new(&asked, rooms, caller.id, last_event_id)))
 }
 
+/// Show a room
+#[utoipa::path(
+    get,
+    path = "/v1/rooms/{room_id}",
+    operation_id = "show_room",
+    tag = "rooms",
+    params(RoomId),
+    responses(
+        (status = 200, description = "The room.", body = RoomView),
+        (status = 404, description = "`not-found`: there is no such room, or it is others'."),
+        (status = 410, description = "`room-closed`: with its post, or its members; `reason` says which."),
+    ),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -95,6 +147,19 @@ pub async fn show(
     Ok(Json(with_post(&app, room, caller.id).await?))
 }
 
+/// List the rooms of one of the caller's posts
+///
+/// For a post of somebody else, or of nobody, the list is empty.
+#[utoipa::path(
+    get,
+    path = "/v1/trade-posts/{trade_post_id}/rooms",
+    operation_id = "list_rooms_of_trade_post",
+    tag = "rooms",
+    params(TradePostId, Wanted),
+    responses(
+        (status = 200, description = "A page of rooms, last activity first.", body = Rooms),
+    ),
+)]
 pub async fn of_post(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -129,6 +194,21 @@ impl Rooms {
     }
 }
 
+/// Leave a room
+///
+/// Hides it from the caller's list until its next message. Twice is once.
+#[utoipa::path(
+    post,
+    path = "/v1/rooms/{room_id}/leave",
+    operation_id = "leave_room",
+    tag = "rooms",
+    params(RoomId),
+    responses(
+        (status = 204, description = "The room is hidden."),
+        (status = 404, description = "`not-found`: there is no such room, or it is others'."),
+        (status = 410, description = "`room-closed`: with its post, or its members; `reason` says which."),
+    ),
+)]
 pub async fn leave(
     State(app): State<Arc<App>>,
     caller: Member,
@@ -144,7 +224,22 @@ pub async fn leave(
     }
 }
 
-/// Marks messages as read. A marker that is further already stays where it is.
+/// Mark messages as read
+///
+/// And what was told of them. A marker that is further already stays where it is.
+#[utoipa::path(
+    put,
+    path = "/v1/rooms/{room_id}/read",
+    operation_id = "read_room",
+    tag = "rooms",
+    params(RoomId),
+    request_body = ReadUpTo,
+    responses(
+        (status = 200, description = "What the caller has read.", body = Read),
+        (status = 404, description = "`not-found`: there is no such room, or it is others'."),
+        (status = 410, description = "`room-closed`: with its post, or its members; `reason` says which."),
+    ),
+)]
 pub async fn read(
     State(app): State<Arc<App>>,
     caller: Member,

@@ -61,7 +61,24 @@ impl FromRequestParts<AppState> for Reader {
     }
 }
 
-/// Takes the caller's token into a cookie for as long as the token is valid.
+/// Keep the token in a cookie
+///
+/// For browsers, whose event streams cannot send a token; valid as long as the token is. Off unless configured.
+#[utoipa::path(
+    put,
+    path = "/v1/session",
+    operation_id = "open_session",
+    tag = "session",
+    responses(
+        (
+            status = 204,
+            description = "The browser has the cookie, for the event stream alone.",
+            headers(("Set-Cookie" = String)),
+        ),
+        (status = 404, description = "`not-found`: this service takes no session cookies."),
+        (status = 422, description = "`invalid-input`: the token is longer than a cookie may be."),
+    ),
+)]
 pub async fn open(
     State(app): State<Arc<App>>,
     State(authenticator): State<Arc<Authenticator>>,
@@ -81,7 +98,24 @@ pub async fn open(
     Ok(set(name, token, seconds))
 }
 
-/// Makes the browser forget the cookie. It needs no token: the one of the session may have expired.
+/// Forget the cookie
+///
+/// It needs no token: the one of the session may have expired.
+#[utoipa::path(
+    delete,
+    path = "/v1/session",
+    operation_id = "close_session",
+    tag = "session",
+    security(()),
+    responses(
+        (
+            status = 204,
+            description = "The browser has no cookie.",
+            headers(("Set-Cookie" = String)),
+        ),
+        (status = 404, description = "`not-found`: this service takes no session cookies."),
+    ),
+)]
 pub async fn close(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     Ok(set(app.sessions.name()?, "", 0))
 }

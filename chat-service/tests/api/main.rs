@@ -22,6 +22,7 @@ mod members;
 mod messages;
 mod moves;
 mod notifications;
+mod openapi;
 mod pool;
 mod projection;
 mod queries;
