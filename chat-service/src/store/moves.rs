@@ -13,11 +13,13 @@ use mongodb::{
     ClientSession,
     bson::{DateTime, Document, doc},
     error::{Error, Result},
-    options::{ReturnDocument, UpdateOneModel, WriteModel},
+    options::{Hint, ReturnDocument, UpdateOneModel, WriteModel},
 };
 
 use super::{
-    Store, now,
+    Store,
+    indexes::rooms_by_post,
+    now,
     posts::{End, TradePost},
 };
 use crate::{
@@ -33,7 +35,8 @@ impl Store {
         // None can be opened any more, as the id is fenced.
         let rooms = self.rooms.clone_with_type::<RoomKey>();
         let rooms = rooms.find(leaving(from, moved)).projection(RoomKey::fields());
-        let rooms: Vec<RoomKey> = rooms.await?.try_collect().await?;
+        let rooms = rooms.hint(Hint::Keys(rooms_by_post())).await?;
+        let rooms: Vec<RoomKey> = rooms.try_collect().await?;
         if rooms.is_empty() {
             return Ok(true);
         }

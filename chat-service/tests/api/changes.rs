@@ -253,12 +253,16 @@ async fn a_change_that_is_read_before_the_rooms_come_is_told_when_they_do() {
     capture(&chat, 20, created(3, "자전거 팔아요", "on_sale")).await;
     capture(&chat, 20, changed(4, "로드 자전거", "sold")).await;
     know(&chat, &room, &[]).await;
-    for _ in 0..2 {
-        capture(&chat, POST, Change::Move { lsn: 3, to: 20 }).await;
-        capture(&chat, 20, changed(4, "로드 자전거", "sold")).await;
+    let moves = Change::Move { lsn: 3, to: 20 };
+    for change in [
+        (POST, moves.clone()),
+        (20, changed(4, "로드 자전거", "sold")),
+        (POST, moves),
+    ] {
+        capture(&chat, change.0, change.1).await;
+        assert_eq!(events(&chat, &room).await, ["trade_post_sold"]);
+        know(&chat, &room, &[("로드 자전거", "sold")]).await;
     }
-    assert_eq!(events(&chat, &room).await, ["trade_post_sold"]);
-    know(&chat, &room, &[("로드 자전거", "sold")]).await;
 }
 
 #[tokio::test]
