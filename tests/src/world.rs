@@ -127,6 +127,15 @@ impl World {
         chat_options(self.stack, &self.signer, &self.name).expect("a free port")
     }
 
+    /// The same with its demo page, to be tried as these members.
+    ///
+    /// # Panics
+    /// If the file of members cannot be written.
+    pub fn demo_options(&self, members: &[(&str, i64)]) -> ServiceOptions {
+        let members = self.signer.write_members(members).expect("a file of members");
+        self.chat_options().demo(members.display().to_string())
+    }
+
     /// The API as that member's app speaks to it.
     pub fn member(&self, id: i64) -> Client {
         let token = self.signer.token(id, TOKEN_TTL).expect("a token");

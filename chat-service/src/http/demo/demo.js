@@ -298,12 +298,12 @@ async function start() {
 }
 
 async function offerMembers() {
-  write($("error"), sessionStorage.getItem("message") ?? "");
-  $("sign-in").hidden = false;
   const members = await (await fetch("/demo/members.json")).json();
   list($("members"), members, ({ name }) => name, (item, { name, token }) => {
     writePart(item, "button", name).onclick = () => signIn(token);
   });
+  write($("error"), sessionStorage.getItem("message") ?? "");
+  $("sign-in").hidden = false;
 }
 
 await (token ? start().catch(signOut) : offerMembers());
