@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use chrono::DateTime;
 use http::header::{ETAG, IF_MATCH, LOCATION};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -252,11 +253,11 @@ fn violations(query: &ListQuery, limit: i64) -> Vec<post::Violation> {
 }
 
 fn position(cursor: &str, sort: Sort) -> Result<Position, InvalidCursor> {
-    let position: Position = cursor::decode(cursor)?;
-    if position.sort() == sort {
-        Ok(position)
-    } else {
-        Err(InvalidCursor)
+    match cursor::decode(cursor)? {
+        // PostgreSQL refuses times that are too long ago, and no post is.
+        Position::Newest(at, _) if at < DateTime::UNIX_EPOCH => Err(InvalidCursor),
+        position if position.sort() == sort => Ok(position),
+        _ => Err(InvalidCursor),
     }
 }
 

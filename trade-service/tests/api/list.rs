@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use service_kit::cursor;
 
 use crate::service::{Answer, Service};
 
@@ -150,6 +151,25 @@ async fn wrong_parameters_are_refused_by_name() {
         .to_owned();
     let other_sort = list(&service, &[("cursor", newest.as_str()), ("sort", "price_asc")]).await;
     other_sort.assert_invalid(&[("cursor", not_a_cursor)]);
+}
+
+#[tokio::test]
+async fn a_cursor_that_somebody_made_up_is_read_or_refused() {
+    let service = Service::start("list_made_up").await;
+    // PostgreSQL has no times before 4714 BC, and what it refuses would be a failure.
+    for (time, status) in [
+        ("-262143-01-01T00:00:00Z", 422),
+        ("-4800-01-01T00:00:00Z", 422),
+        ("1970-01-01T00:00:00Z", 200),
+        ("+262142-12-31T23:59:59Z", 200),
+    ] {
+        let made = cursor::encode(&json!({"newest": [time, 1]}));
+        assert_eq!(
+            list(&service, &[("cursor", &made)]).await.status,
+            status,
+            "{time}"
+        );
+    }
 }
 
 #[tokio::test]
