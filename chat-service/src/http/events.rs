@@ -43,6 +43,37 @@ pub struct Resume {
     last_event_id: Option<String>,
 }
 
+/// A server-sent event. One without data only says where the reader is.
+#[derive(utoipa::ToSchema)]
+#[schema(as = StreamEvent)]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct Event {
+    /// The member's sequence, which has no gaps.
+    #[schema(nullable = false, examples("7"), pattern = "^[0-9]+$")]
+    id: Option<String>,
+    #[schema(nullable = false)]
+    event: Option<Name>,
+    /// A JSON object: of `reset` `{"sequence": 7}`, of all others a `Notification` of the kind that `event` names.
+    #[schema(nullable = false, content_media_type = "application/json")]
+    data: Option<String>,
+    /// Milliseconds to wait before coming back.
+    #[schema(nullable = false, minimum = 1000, maximum = 1999)]
+    retry: Option<i64>,
+}
+
+#[derive(utoipa::ToSchema)]
+#[schema(as = StreamEventName, rename_all = "snake_case")]
+#[expect(dead_code, reason = "for the document alone")]
+enum Name {
+    Message,
+    RoomCreated,
+    RoomClosed,
+    TradePostChanged,
+    Read,
+    /// Events were missed and are not kept any more: load the lists anew.
+    Reset,
+}
+
 /// For the document.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -55,11 +86,8 @@ pub struct Seen {
 
 /// Follow what happens to the caller
 ///
-/// Server-sent events without an end. `id` is the member's sequence, which has no gaps; `data` is one JSON object:
-/// of `message`, `room_created`, `room_closed`, `trade_post_changed` and `read` a `Notification` of that kind, of
-/// `reset` `{"sequence": 7}`: events were missed and are not kept any more, so load the lists anew. Other bytes,
-/// such as comments, keep the stream alive. It ends when the token expires, and from time to time: open it again with
-/// the last `id`. `HEAD` answers as `GET` would, and opens no stream.
+/// Server-sent events without an end. Comments keep the stream alive. It ends when the token expires, and from time to
+/// time: open it again with the last `id`. `HEAD` answers as `GET` would, and opens no stream.
 #[utoipa::path(
     get,
     path = session::EVENTS,
@@ -68,7 +96,7 @@ pub struct Seen {
     params(Seen, Resume),
     security(("token" = []), ("session" = [])),
     responses(
-        (status = 200, description = "Events.", content_type = "text/event-stream", body = String),
+        (status = 200, description = "Events; the schema is that of each.", content_type = "text/event-stream", body = Event),
         (status = 403, description = "`origin-not-allowed`: the page may not use the session's cookie."),
         (status = 406, description = "`not-acceptable`: the caller takes no event stream."),
         (status = 429, description = "`rate-limited`, `too-many-streams`, `instance-full`."),
