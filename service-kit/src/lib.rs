@@ -1,5 +1,5 @@
 //! How any service of the marketplace lives: problem bodies, token check, listeners, lifecycle,
-//! telemetry.
+//! telemetry, and what their OpenAPI documents share.
 //!
 //! The crate knows neither trade posts nor chats nor a database. What two services would otherwise
 //! write twice belongs here; what only one of them needs does not.
