@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use e2e::world::{World, stop};
 use local_stack::services::{self, Service};
+use mongodb::bson::doc;
 use serde_json::json;
 
 use crate::{
@@ -65,18 +66,12 @@ async fn chat(seller: &Page<'_>, buyer: &Page<'_>, post: i64) -> Vec<String> {
     told
 }
 
-/// The service of the pages is killed and comes back. Meanwhile the buyer writes on the page, and the seller
-/// by another instance; afterwards the seller does on the page.
+/// The service of the pages is killed and comes back, twice: while the seller writes by another instance, and
+/// while the buyer writes on the page. Afterwards the seller does.
 async fn cut_off(world: &World, demo: &Service, [seller, buyer]: [&Page<'_>; 2], told: &mut Vec<String>) {
     let (seller_app, buyer_app) = (world.member(SELLER), world.member(BUYER));
     let room = buyer_app.rooms().await.unwrap().remove(0).id;
-    demo.server.kill().unwrap();
-    world.end_transactions().await;
-    for page in [seller, buyer] {
-        page.shows("status", "Reconnecting").await;
-    }
-    buyer.type_into("Message", "내일 만날까요?\n").await;
-    buyer.last_is("Sending…").await;
+    kill(world, demo, &[seller, buyer]).await;
     for number in 1..=5 {
         let body = format!("답장 {number}");
         seller_app.send(&room, &body, &body).await.unwrap();
@@ -84,15 +79,23 @@ async fn cut_off(world: &World, demo: &Service, [seller, buyer]: [&Page<'_>; 2],
     }
     let restarted = Instant::now();
     demo.server.restart().await.unwrap();
+    // Nothing comes after them that would tell of a gap: the stream goes on where it was.
+    buyer.shows_messages(told).await;
+    println!(
+        "the page was up to date {:?} after the restart began",
+        restarted.elapsed()
+    );
+    seller.shows("status", "Connected").await;
+
+    kill(world, demo, &[seller, buyer]).await;
+    buyer.type_into("Message", "내일 만날까요?\n").await;
+    buyer.last_is("Sending…").await;
+    demo.server.restart().await.unwrap();
     told.push("내일 만날까요?".to_owned());
     for page in [seller, buyer] {
         page.shows_messages(told).await;
         page.shows("status", "Connected").await;
     }
-    println!(
-        "the pages were up to date {:?} after the restart began",
-        restarted.elapsed()
-    );
     seller.type_into("Message", "좋아요!\n").await;
     told.push("좋아요!".to_owned());
     for page in [seller, buyer] {
@@ -101,6 +104,15 @@ async fn cut_off(world: &World, demo: &Service, [seller, buyer]: [&Page<'_>; 2],
     let kept = buyer_app.messages(&room).await.unwrap();
     let kept: Vec<String> = kept.into_iter().filter_map(|message| message.body).collect();
     assert_eq!(&kept, told, "each was sent once");
+}
+
+/// Kills the service of these pages, and waits until they have noticed.
+async fn kill(world: &World, demo: &Service, pages: &[&Page<'_>]) {
+    demo.server.kill().unwrap();
+    world.end_transactions().await;
+    for page in pages {
+        page.shows("status", "Reconnecting").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,7 +187,7 @@ async fn two_members_chat_are_cut_off_and_see_their_room_close() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_whose_stream_was_refused_comes_back_and_has_missed_nothing() {
+async fn a_page_misses_nothing_though_its_stream_was_refused_or_its_history_is_gone() {
     let browser = Chromium::start().await.unwrap();
     World::run(async |world| {
         let options = world.demo_options(&MEMBERS).env("STREAMS_PER_MEMBER", "1");
@@ -192,12 +204,21 @@ async fn a_page_whose_stream_was_refused_comes_back_and_has_missed_nothing() {
         seller.shows("status", "Reconnecting").await;
         seller.click(TITLE).await;
         seller.shows("room-title", TITLE).await;
-        let told: Vec<String> = (1..=3).map(|number| format!("여기요 {number}")).collect();
+        let mut told: Vec<String> = (1..=3).map(|number| format!("여기요 {number}")).collect();
         for body in &told {
             buyer_app.send(&room, body, body).await.unwrap();
         }
         drop(elsewhere);
         seller.shows("status", "Connected").await;
+        seller.shows_messages(&told).await;
+
+        // Away for longer than notifications are kept.
+        kill(world, &demo, &[&seller]).await;
+        buyer_app.send(&room, "4", "아직 계세요?").await.unwrap();
+        told.push("아직 계세요?".to_owned());
+        let of_seller = doc! { "member_id": SELLER };
+        world.store.notifications.delete_many(of_seller).await.unwrap();
+        demo.server.restart().await.unwrap();
         seller.shows_messages(&told).await;
         stop(&demo).await;
     })
