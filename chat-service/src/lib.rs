@@ -264,3 +264,8 @@ async fn prepare(store: &Store, config: &Config, shutdown: &CancellationToken) -
 pub fn openapi() -> String {
     service_kit::openapi::text(&http::document::public())
 }
+
+/// The same of the operators' API.
+pub fn operators_openapi() -> String {
+    service_kit::openapi::text(&http::document::operators())
+}

@@ -1,4 +1,4 @@
-//! The public routes, and the OpenAPI document that they make.
+//! The public routes, and the OpenAPI documents that these and the operators' make.
 //!
 //! Invariant: a route is in the document because it is here.
 
@@ -9,7 +9,7 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{AppState, LIMITS, blocks, events, messages, notifications, rooms, session};
+use super::{AppState, LIMITS, admin, blocks, events, messages, notifications, rooms, session};
 
 /// What is not a route's.
 #[derive(OpenApi)]
@@ -50,4 +50,9 @@ pub fn public() -> utoipa::openapi::OpenApi {
         .get_or_insert_default()
         .add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     document
+}
+
+/// The document of the operators' API.
+pub fn operators() -> utoipa::openapi::OpenApi {
+    openapi::complete(admin::routes().into_openapi(), LIMITS)
 }

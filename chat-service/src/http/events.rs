@@ -45,9 +45,8 @@ pub struct Resume {
 
 /// A server-sent event. One without data only says where the reader is.
 #[derive(utoipa::ToSchema)]
-#[schema(as = StreamEvent)]
 #[expect(dead_code, reason = "for the document alone")]
-pub struct Event {
+pub struct StreamEvent {
     /// The member's sequence, which has no gaps.
     #[schema(nullable = false, examples("7"), pattern = "^[0-9]+$")]
     id: Option<String>,
@@ -96,7 +95,7 @@ pub struct Seen {
     params(Seen, Resume),
     security(("token" = []), ("session" = [])),
     responses(
-        (status = 200, description = "Events; the schema is that of each.", content_type = "text/event-stream", body = Event),
+        (status = 200, description = "Events; the schema is that of each.", content_type = "text/event-stream", body = StreamEvent),
         (status = 403, description = "`origin-not-allowed`: the page may not use the session's cookie."),
         (status = 406, description = "`not-acceptable`: the caller takes no event stream."),
         (status = 429, description = "`rate-limited`, `too-many-streams`, `instance-full`."),

@@ -94,7 +94,7 @@ pub fn public(
 /// Everything operators reach: health, metrics, and what the consumer did.
 pub fn admin(app: Arc<App>, health: Health, metrics: Metrics, http: &HttpMetrics) -> Router {
     api(
-        admin::routes()
+        openapi::serve(admin::routes().into(), &document::operators())
             .with_state(app)
             .merge(health::admin_router(health, metrics)),
         http,

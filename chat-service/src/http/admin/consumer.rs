@@ -11,26 +11,35 @@ use service_kit::extract::Json;
 use super::super::{App, error::ApiError};
 use crate::view::time;
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Consumer)]
 pub struct ConsumerView {
     /// Partitions that this instance is assigned; other instances have the others.
     partitions: Vec<PartitionView>,
     /// Why no records are taken, if so.
+    #[schema(required)]
     waiting: Option<WaitingView>,
+    #[schema(required)]
     last_effect: Option<EffectView>,
+    #[schema(required)]
     heartbeat_at: Option<DateTime<Utc>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Partition)]
 struct PartitionView {
     topic: String,
     partition: i32,
+    #[schema(required)]
     next_offset: Option<i64>,
+    #[schema(required)]
     end_offset: Option<i64>,
+    #[schema(required)]
     lag: Option<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Waiting)]
 struct WaitingView {
     cause: &'static str,
     detail: String,
@@ -38,12 +47,23 @@ struct WaitingView {
     tries: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Effect)]
 struct EffectView {
     committed_at: DateTime<Utc>,
     effective_at: DateTime<Utc>,
 }
 
+/// Show how the consumer of this instance is doing
+#[utoipa::path(
+    get,
+    path = "/admin/v1/consumer",
+    operation_id = "show_consumer",
+    tag = "consumer",
+    responses(
+        (status = 200, description = "Its partitions, and why it waits, if it does.", body = ConsumerView),
+    ),
+)]
 pub async fn show(State(app): State<Arc<App>>) -> Json<ConsumerView> {
     let state = app.pipeline.status.get();
     let partitions = state.partitions.into_iter();
@@ -71,13 +91,26 @@ pub async fn show(State(app): State<Arc<App>>) -> Json<ConsumerView> {
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
+    #[schema(minimum = 1, examples(500))]
     dead_letters: u64,
 }
 
-/// Lets that many records pass as dead letters where the consumer stands still because of too many.
+/// Let records pass as dead letters
+///
+/// That many, where the consumer stands still because of too many.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/consumer/resume",
+    operation_id = "resume_consumer",
+    tag = "consumer",
+    request_body = Resume,
+    responses(
+        (status = 204, description = "They may pass."),
+    ),
+)]
 pub async fn resume(
     State(app): State<Arc<App>>,
     Json(Resume { dead_letters }): Json<Resume>,

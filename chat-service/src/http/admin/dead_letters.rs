@@ -24,60 +24,91 @@ use crate::{
     view::time,
 };
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct DeadLetters {
     items: Vec<SummaryView>,
+    #[schema(required)]
     next_cursor: Option<String>,
+    #[schema(required)]
     previous_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = DeadLetterSummary)]
 struct SummaryView {
     id: String,
     topic: String,
     partition: i32,
     offset: i64,
+    #[schema(required)]
     timestamp: Option<DateTime<Utc>>,
     reason: String,
     created_at: DateTime<Utc>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = DeadLetter)]
 pub struct DeadLetterView {
     #[serde(flatten)]
     summary: SummaryView,
     /// Base64, as the value and the headers' values are.
+    #[schema(required)]
     key: Option<String>,
+    #[schema(required)]
     value: Option<String>,
     headers: Vec<HeaderView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Header)]
 struct HeaderView {
     name: String,
+    #[schema(required)]
     value: Option<String>,
 }
 
 /// What became of a replayed record.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Replayed {
     rooms_closed: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct ReplayedPage {
     replayed: usize,
     /// They are kept.
     failed: Vec<FailedView>,
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Failed)]
 struct FailedView {
     id: String,
     reason: String,
 }
 
+/// For the document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct Id {
+    #[param(pattern = "^[0-9a-fA-F]{24}$")]
+    id: String,
+}
+
+/// List records that were not understood
+#[utoipa::path(
+    get,
+    path = "/admin/v1/dead-letters",
+    operation_id = "list_dead_letters",
+    tag = "dead letters",
+    params(Wanted),
+    responses(
+        (status = 200, description = "A page of them, the oldest first.", body = DeadLetters),
+    ),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
@@ -90,6 +121,18 @@ pub async fn list(
     }))
 }
 
+/// Show one whole
+#[utoipa::path(
+    get,
+    path = "/admin/v1/dead-letters/{id}",
+    operation_id = "show_dead_letter",
+    tag = "dead letters",
+    params(Id),
+    responses(
+        (status = 200, description = "The record; bytes are in Base64.", body = DeadLetterView),
+        (status = 404, description = "`not-found`: there is no such dead letter."),
+    ),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -98,13 +141,39 @@ pub async fn show(
     Ok(Json(letter.into()))
 }
 
-/// Sends the record through the pipeline again, and removes the dead letter if it took effect.
+/// Send the record through the pipeline again
+///
+/// The dead letter is removed if the record took effect.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/dead-letters/{id}/replay",
+    operation_id = "replay_dead_letter",
+    tag = "dead letters",
+    params(Id),
+    responses(
+        (status = 200, description = "It took effect.", body = Replayed),
+        (status = 404, description = "`not-found`: there is no such dead letter."),
+        (status = 422, description = "`not-understood`: it is still not understood, and is kept; `invalid-input`: the id is no text."),
+    ),
+)]
 pub async fn replay(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Replayed>, ApiError> {
     let rooms_closed = replay_one(&app, letter(&app, &id).await?).await?;
     Ok(Json(Replayed { rooms_closed }))
 }
 
-/// Replays a page of dead letters, the oldest first. Those that fail are passed over and kept.
+/// Replay a page of dead letters
+///
+/// The oldest first. Those that fail are passed over and kept.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/dead-letters/replay",
+    operation_id = "replay_dead_letters",
+    tag = "dead letters",
+    params(Wanted),
+    responses(
+        (status = 200, description = "What became of them.", body = ReplayedPage),
+    ),
+)]
 pub async fn replay_page(
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
@@ -132,6 +201,18 @@ pub async fn replay_page(
     }))
 }
 
+/// Discard a dead letter
+#[utoipa::path(
+    delete,
+    path = "/admin/v1/dead-letters/{id}",
+    operation_id = "discard_dead_letter",
+    tag = "dead letters",
+    params(Id),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 404, description = "`not-found`: there is no such dead letter."),
+    ),
+)]
 pub async fn discard(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
     let letter = letter(&app, &id).await?;
     if !app.store.remove_dead_letter(letter.id).await? {

@@ -7,25 +7,33 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use service_kit::extract::{Json, Path, Query};
 
-use super::super::{App, error::ApiError, page};
+use super::super::{
+    App,
+    error::ApiError,
+    page::{self, TradePostId},
+};
 use crate::{
     store::deletions::{Deletion, DeletionState},
     view::time,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
+    #[param(nullable = false, inline)]
     state: Option<DeletionState>,
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Deletions {
     items: Vec<DeletionView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Deletion)]
 pub struct DeletionView {
     trade_post_id: i64,
     lsn: i64,
@@ -34,15 +42,30 @@ pub struct DeletionView {
     messages: i64,
     rooms_erased: i64,
     messages_erased: i64,
+    #[schema(required)]
     committed_at: Option<DateTime<Utc>>,
+    #[schema(required)]
     captured_at: Option<DateTime<Utc>>,
     received_at: DateTime<Utc>,
     closed_at: DateTime<Utc>,
     erase_at: DateTime<Utc>,
+    #[schema(required)]
     begun_at: Option<DateTime<Utc>>,
+    #[schema(required)]
     done_at: Option<DateTime<Utc>>,
 }
 
+/// List deletions of posts that had rooms
+#[utoipa::path(
+    get,
+    path = "/admin/v1/deletions",
+    operation_id = "list_deletions",
+    tag = "deletions",
+    params(Filter),
+    responses(
+        (status = 200, description = "The newest of them.", body = Deletions),
+    ),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Query(Filter { state, limit }): Query<Filter>,
@@ -50,6 +73,19 @@ pub async fn list(
     find(&app, None, state, page::limit(limit)?).await
 }
 
+/// List the deletions of one post
+///
+/// A post that never had a room has none.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/deletions/{trade_post_id}",
+    operation_id = "list_deletions_of_trade_post",
+    tag = "deletions",
+    params(TradePostId),
+    responses(
+        (status = 200, description = "They, or none.", body = Deletions),
+    ),
+)]
 pub async fn of_post(
     State(app): State<Arc<App>>,
     Path(trade_post_id): Path<i64>,

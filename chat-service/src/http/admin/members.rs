@@ -8,24 +8,46 @@ use http::StatusCode;
 use serde::Serialize;
 use service_kit::extract::{Json, Path};
 
-use super::super::{App, error::ApiError, page};
+use super::super::{
+    App,
+    error::ApiError,
+    page::{self, MemberId},
+};
 use crate::{
     store::{erasures::Erasure, now},
     view::time,
 };
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Erasure)]
 pub struct ErasureView {
     member_id: i64,
+    /// `pending`, `erasing` or `done`.
+    #[schema(examples("pending"))]
     state: &'static str,
     rooms: i64,
     messages: i64,
     notifications: i64,
     requested_at: DateTime<Utc>,
+    #[schema(required)]
     begun_at: Option<DateTime<Utc>>,
+    #[schema(required)]
     done_at: Option<DateTime<Utc>>,
 }
 
+/// Erase everything of a member
+///
+/// For good. Asked again, it answers how that stands.
+#[utoipa::path(
+    delete,
+    path = "/admin/v1/members/{member_id}",
+    operation_id = "erase_member",
+    tag = "members",
+    params(MemberId),
+    responses(
+        (status = 202, description = "It is being done.", body = ErasureView),
+    ),
+)]
 pub async fn erase(
     State(app): State<Arc<App>>,
     Path(member_id): Path<i64>,
@@ -35,6 +57,18 @@ pub async fn erase(
     Ok((StatusCode::ACCEPTED, Json(erasure.into())))
 }
 
+/// Show how the erasure of a member stands
+#[utoipa::path(
+    get,
+    path = "/admin/v1/members/{member_id}/erasure",
+    operation_id = "show_erasure",
+    tag = "members",
+    params(MemberId),
+    responses(
+        (status = 200, description = "How it stands.", body = ErasureView),
+        (status = 404, description = "`not-found`: nobody asked to erase that member."),
+    ),
+)]
 pub async fn erasure(
     State(app): State<Arc<App>>,
     Path(member_id): Path<i64>,

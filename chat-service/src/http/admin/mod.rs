@@ -5,10 +5,8 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    routing::{delete, get, post},
-};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::App;
 
@@ -17,19 +15,24 @@ mod dead_letters;
 mod deletions;
 mod members;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/admin/v1/deletions", get(deletions::list))
-        .route("/admin/v1/deletions/{trade_post_id}", get(deletions::of_post))
-        .route("/admin/v1/members/{member_id}", delete(members::erase))
-        .route("/admin/v1/members/{member_id}/erasure", get(members::erasure))
-        .route("/admin/v1/dead-letters", get(dead_letters::list))
-        .route("/admin/v1/dead-letters/replay", post(dead_letters::replay_page))
-        .route(
-            "/admin/v1/dead-letters/{id}",
-            get(dead_letters::show).delete(dead_letters::discard),
-        )
-        .route("/admin/v1/dead-letters/{id}/replay", post(dead_letters::replay))
-        .route("/admin/v1/consumer", get(consumer::show))
-        .route("/admin/v1/consumer/resume", post(consumer::resume))
+/// What is not a route's.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "chat-service for operators",
+    description = "What was deleted, what was not understood, how the consumer is doing; and the erasure of members."
+))]
+struct Document;
+
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(deletions::list))
+        .routes(routes!(deletions::of_post))
+        .routes(routes!(members::erase))
+        .routes(routes!(members::erasure))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay_page))
+        .routes(routes!(dead_letters::show, dead_letters::discard))
+        .routes(routes!(dead_letters::replay))
+        .routes(routes!(consumer::show))
+        .routes(routes!(consumer::resume))
 }
