@@ -186,16 +186,15 @@ Tokens for a day; `cargo local-stack token MEMBER_ID` makes others.
   SELLER={seller}
   BUYER={buyer}
 
-Chat in a browser, as one member at each address:
-  {chat}/demo
-  {other_chat}/demo
-
-Or try it in three shells with these variables set:
+Try it, in three shells with these variables set:
   curl -N {chat}/v1/events -H "Authorization: Bearer $SELLER"
   curl {trade}/v1/trade-posts -H "Authorization: Bearer $SELLER" --json '{{"title":"자전거","body":"거의 새 것","price":120000,"category":"sports"}}'
   curl {chat}/v1/rooms -H "Authorization: Bearer $BUYER" --json '{{"trade_post_id":1}}'
 Then delete the post and watch the stream:
   curl -X DELETE {trade}/v1/trade-posts/1 -H "Authorization: Bearer $SELLER"
+Or chat about the post, and see it go, in a browser; as one member at each address:
+  {chat}/demo
+  {other_chat}/demo
 
 Ctrl-C ends everything; the data stays."#
     ))
