@@ -94,8 +94,8 @@ pub async fn show(State(app): State<Arc<App>>) -> Json<ConsumerView> {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
-    #[schema(minimum = 1, examples(500))]
-    dead_letters: u64,
+    #[schema(value_type = i64, minimum = 1, maximum = 4_294_967_295_i64, examples(500))]
+    dead_letters: u32,
 }
 
 /// Let records pass as dead letters
@@ -121,6 +121,6 @@ pub async fn resume(
             problem: "must be at least 1".into(),
         });
     }
-    app.pipeline.allow(dead_letters);
+    app.pipeline.allow(dead_letters.into());
     Ok(StatusCode::NO_CONTENT)
 }
