@@ -143,7 +143,7 @@ async fn what_was_told_is_not_told_again_when_the_topic_is_read_again() {
 }
 
 /// Gives the post that status by SQL, and waits until it is told, once, and said in the room, once.
-async fn tell(world: &World, post: i64, room: &String, status: &str, expected: &mut Vec<String>) {
+async fn tell(world: &World, post: i64, room: &str, status: &str, expected: &mut Vec<String>) {
     let update = "UPDATE trade_posts SET status = $2 WHERE id = $1";
     let update = sqlx::query(update).bind(post).bind(status);
     update.execute(&world.sql).await.unwrap();
@@ -162,7 +162,7 @@ async fn tell(world: &World, post: i64, room: &String, status: &str, expected: &
         let told = told.await.into_iter();
         let expected: Vec<_> = expected
             .iter()
-            .map(|status| (room.clone(), "자전거".to_owned(), status.clone()))
+            .map(|status| (room.to_owned(), "자전거".to_owned(), status.clone()))
             .collect();
         assert_eq!(told.collect::<Vec<_>>(), expected);
         let events = member.messages(room).await.unwrap().into_iter();
