@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod blocks;
+mod changed_ids;
 mod changes;
 mod chat;
 mod dead_letters;
