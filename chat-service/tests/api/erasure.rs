@@ -1,5 +1,7 @@
 //! Everything of one member is erased.
 
+use std::fmt::Write;
+
 use chat_service::{
     message::Content,
     store::{Window, erasures::LeaseLost, messages::Outgoing, now},
@@ -56,7 +58,7 @@ async fn everything(chat: &Chat) -> String {
             .await
             .unwrap();
         let documents: Vec<Document> = documents.try_collect().await.unwrap();
-        all += &format!("{collection}: {documents:?}\n");
+        writeln!(all, "{collection}: {documents:?}").unwrap();
     }
     all
 }

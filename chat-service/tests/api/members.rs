@@ -47,7 +47,7 @@ fn routes() -> Vec<Route> {
         ),
         (post.clone(), "/v1/rooms/{room_id}/leave", Value::Null, NotThere),
         (get.clone(), "/v1/rooms/{room_id}/messages", Value::Null, NotThere),
-        (post.clone(), "/v1/rooms/{room_id}/messages", message, NotThere),
+        (post, "/v1/rooms/{room_id}/messages", message, NotThere),
         (
             get.clone(),
             "/v1/trade-posts/{trade_post_id}/rooms",
@@ -63,9 +63,9 @@ fn routes() -> Vec<Route> {
         ),
         (delete.clone(), "/v1/notifications/{seq}", Value::Null, NotThere),
         (put.clone(), "/v1/notifications/{seq}/read", Value::Null, NotThere),
-        (get.clone(), "/v1/blocks", Value::Null, Nothing),
-        (put.clone(), "/v1/blocks/{member_id}", Value::Null, Own(204)),
-        (delete.clone(), "/v1/blocks/{member_id}", Value::Null, Own(204)),
+        (get, "/v1/blocks", Value::Null, Nothing),
+        (put, "/v1/blocks/{member_id}", Value::Null, Own(204)),
+        (delete, "/v1/blocks/{member_id}", Value::Null, Own(204)),
     ]
 }
 

@@ -27,7 +27,7 @@ const INSTANCES: usize = 2;
 /// Most notifications of one transaction.
 const TRANSACTION: i64 = 500;
 /// Nothing is to take so long.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 const FLAGS: [&str; 4] = ["--stream-heartbeat", "200ms", "--stream-sweep", "500ms"];
 
 #[derive(Clone, Debug)]

@@ -28,8 +28,8 @@ pub type Times = Histogram<u64>;
 pub struct Requests {
     pub times: Times,
     /// Most MongoDB connections that were in use at once, by the client they belong to.
-    pub for_requests: i64,
-    pub for_streams: i64,
+    pub of_its_client: i64,
+    pub of_the_streams_client: i64,
 }
 
 pub struct Delivery {
@@ -83,8 +83,8 @@ pub async fn requests(service: &Service, duration: Duration) -> Result<Requests>
     }
     Ok(Requests {
         times,
-        for_requests,
-        for_streams,
+        of_its_client: for_requests,
+        of_the_streams_client: for_streams,
     })
 }
 

@@ -83,15 +83,15 @@ impl Report {
         );
         println!(
             "{:<52}{:>8}{:>16}",
-            "without streams", self.before.for_requests, self.before.for_streams
+            "without streams", self.before.of_its_client, self.before.of_the_streams_client
         );
         for level in &self.levels {
             let requests = &level.requests;
             println!(
                 "{:<52}{:>8}{:>16}",
                 format!("with {} streams", level.streams),
-                requests.for_requests,
-                requests.for_streams
+                requests.of_its_client,
+                requests.of_the_streams_client
             );
         }
 
