@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fs::File,
+    panic::{AssertUnwindSafe, resume_unwind},
     path::PathBuf,
     process::Stdio,
     sync::{
@@ -18,6 +19,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use futures_util::FutureExt;
 use local_stack::environment::Environment;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -76,11 +78,29 @@ pub struct Chromium {
 #[derive(Debug, Default)]
 struct Heard {
     waiting: std::sync::Mutex<HashMap<i64, oneshot::Sender<Value>>>,
+    /// Errors of scripts, and what a security policy kept from running.
     complaints: std::sync::Mutex<Vec<String>>,
 }
 
 impl Chromium {
-    pub async fn start() -> Result<Self> {
+    /// Runs `test` with a new browser, and ends that in order: nothing writes into its folder any more when
+    /// it is removed.
+    ///
+    /// # Panics
+    /// If the test does, there is no browser, or a page complained of an error or of what its policy forbids.
+    pub async fn run(test: impl AsyncFnOnce(&Self)) {
+        let browser = Self::start().await.expect("a browser");
+        let outcome = AssertUnwindSafe(test(&browser)).catch_unwind().await;
+        let complaints = lock(&browser.heard.complaints).clone();
+        let ended = browser.end().await;
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+        ended.expect("the browser ends in order");
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+
+    async fn start() -> Result<Self> {
         let profile = tempfile::Builder::new().prefix("chromium-").tempdir()?;
         let mut command = Command::new("/bin/sh");
         command
@@ -134,13 +154,7 @@ impl Chromium {
         }
     }
 
-    /// Errors of scripts, and what a security policy kept from running, since the start.
-    pub fn complaints(&self) -> Vec<String> {
-        lock(&self.heard.complaints).clone()
-    }
-
-    /// Ends it in order, so that nothing writes into its folder any more when that is removed.
-    pub async fn end(self) -> Result<()> {
+    async fn end(self) -> Result<()> {
         self.call(None, "Browser.close", json!({})).await?;
         timeout(ANSWER_BOUND, self.process.lock().await.wait()).await??;
         Ok(())

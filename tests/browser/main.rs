@@ -117,144 +117,144 @@ async fn kill(world: &World, demo: &Service, pages: &[&Page<'_>]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_members_chat_are_cut_off_and_see_their_room_close() {
-    let browser = Chromium::start().await.unwrap();
-    World::run(async |world| {
-        let demo = services::spawn_chat(world.stack, world.demo_options(&MEMBERS))
-            .await
-            .unwrap();
-        let address = format!("{}/demo", demo.url());
-        let post = post(world).await;
-        let (seller, buyer) = tokio::join!(
-            signed_in(&browser, &address, "판매자"),
-            signed_in(&browser, &address, "구매자"),
-        );
-        let both = [&seller, &buyer];
-        for page in both {
-            page.shows("status", "Connected").await;
-            page.evaluate("window.stays = true").await.unwrap();
-        }
-        let mut told = chat(&seller, &buyer, post).await;
-        cut_off(world, &demo, both, &mut told).await;
-
-        // What becomes of the post is told in the room.
-        let seller_app = world.member(SELLER);
-        seller_app
-            .patch_post(post, &json!({ "status": "reserved" }))
-            .await
-            .unwrap();
-        told.push("The item is reserved.".to_owned());
-        for page in both {
-            page.shows_messages(&told).await;
-            page.shows("room-title", "reserved").await;
-        }
-
-        let deleted = Instant::now();
-        seller_app.delete_post(post).await.unwrap();
-        for page in both {
-            page.shows("closed", "the trade post was deleted").await;
-            page.shows("rooms", "closed").await;
-            page.shows_messages(&[]).await;
-            assert_eq!(page.text("send-form").await.unwrap(), "", "nobody can write");
-        }
-        println!(
-            "both saw the room close within {:?} of the delete",
-            deleted.elapsed()
-        );
-        buyer.click("Write to its seller").await;
-        buyer.shows("error", "was deleted").await;
-
-        for page in both {
-            let stays = page.evaluate("window.stays").await.unwrap();
-            assert_eq!(stays, true, "the page was never loaded anew");
-            assert_eq!(
-                page.evaluate("document.cookie").await.unwrap(),
-                "",
-                "no script sees it"
+    Chromium::run(async |browser| {
+        World::run(async |world| {
+            let demo = services::spawn_chat(world.stack, world.demo_options(&MEMBERS))
+                .await
+                .unwrap();
+            let address = format!("{}/demo", demo.url());
+            let post = post(world).await;
+            let (seller, buyer) = tokio::join!(
+                signed_in(browser, &address, "판매자"),
+                signed_in(browser, &address, "구매자"),
             );
-            let addresses = "[location.href, ...performance.getEntries().map(entry => entry.name)]
+            let both = [&seller, &buyer];
+            for page in both {
+                page.shows("status", "Connected").await;
+                page.evaluate("window.stays = true").await.unwrap();
+            }
+            let mut told = chat(&seller, &buyer, post).await;
+            cut_off(world, &demo, both, &mut told).await;
+
+            // What becomes of the post is told in the room.
+            let seller_app = world.member(SELLER);
+            seller_app
+                .patch_post(post, &json!({ "status": "reserved" }))
+                .await
+                .unwrap();
+            told.push("The item is reserved.".to_owned());
+            for page in both {
+                page.shows_messages(&told).await;
+                page.shows("room-title", "reserved").await;
+            }
+
+            let deleted = Instant::now();
+            seller_app.delete_post(post).await.unwrap();
+            for page in both {
+                page.shows("closed", "the trade post was deleted").await;
+                page.shows("rooms", "closed").await;
+                page.shows_messages(&[]).await;
+                assert_eq!(page.text("send-form").await.unwrap(), "", "nobody can write");
+            }
+            println!(
+                "both saw the room close within {:?} of the delete",
+                deleted.elapsed()
+            );
+            buyer.click("Write to its seller").await;
+            buyer.shows("error", "was deleted").await;
+
+            for page in both {
+                let stays = page.evaluate("window.stays").await.unwrap();
+                assert_eq!(stays, true, "the page was never loaded anew");
+                assert_eq!(
+                    page.evaluate("document.cookie").await.unwrap(),
+                    "",
+                    "no script sees it"
+                );
+                let addresses = "[location.href, ...performance.getEntries().map(entry => entry.name)]
                 .filter(address => address.includes(sessionStorage.getItem('token'))).length";
-            assert_eq!(
-                page.evaluate(addresses).await.unwrap(),
-                0,
-                "no token in an address"
-            );
-        }
-        stop(&demo).await;
+                assert_eq!(
+                    page.evaluate(addresses).await.unwrap(),
+                    0,
+                    "no token in an address"
+                );
+            }
+            stop(&demo).await;
+        })
+        .await;
     })
     .await;
-    assert_eq!(browser.complaints(), [""; 0]);
-    browser.end().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_misses_nothing_though_its_stream_was_refused_or_its_history_is_gone() {
-    let browser = Chromium::start().await.unwrap();
-    World::run(async |world| {
-        let options = world.demo_options(&MEMBERS).env("STREAMS_PER_MEMBER", "1");
-        let demo = services::spawn_chat(world.stack, options).await.unwrap();
-        let address = format!("{}/demo", demo.url());
-        let seller_app = world.member(SELLER).at_chat(demo.url(), demo.admin_url());
-        let buyer_app = world.member(BUYER);
-        let post = post(world).await;
-        let room = buyer_app.open_room(post).await.unwrap().id;
+    Chromium::run(async |browser| {
+        World::run(async |world| {
+            let options = world.demo_options(&MEMBERS).env("STREAMS_PER_MEMBER", "1");
+            let demo = services::spawn_chat(world.stack, options).await.unwrap();
+            let address = format!("{}/demo", demo.url());
+            let seller_app = world.member(SELLER).at_chat(demo.url(), demo.admin_url());
+            let buyer_app = world.member(BUYER);
+            let post = post(world).await;
+            let room = buyer_app.open_room(post).await.unwrap().id;
 
-        // The only stream that the seller may have.
-        let elsewhere = seller_app.events(None).await.unwrap();
-        let seller = signed_in(&browser, &address, "판매자").await;
-        seller.shows("status", "Reconnecting").await;
-        seller.click(TITLE).await;
-        seller.shows("room-title", TITLE).await;
-        let mut told: Vec<String> = (1..=3).map(|number| format!("여기요 {number}")).collect();
-        for body in &told {
-            buyer_app.send(&room, body, body).await.unwrap();
-        }
-        drop(elsewhere);
-        seller.shows("status", "Connected").await;
-        seller.shows_messages(&told).await;
+            // The only stream that the seller may have.
+            let elsewhere = seller_app.events(None).await.unwrap();
+            let seller = signed_in(browser, &address, "판매자").await;
+            seller.shows("status", "Reconnecting").await;
+            seller.click(TITLE).await;
+            seller.shows("room-title", TITLE).await;
+            let mut told: Vec<String> = (1..=3).map(|number| format!("여기요 {number}")).collect();
+            for body in &told {
+                buyer_app.send(&room, body, body).await.unwrap();
+            }
+            drop(elsewhere);
+            seller.shows("status", "Connected").await;
+            seller.shows_messages(&told).await;
 
-        // Away for longer than notifications are kept.
-        kill(world, &demo, &[&seller]).await;
-        buyer_app.send(&room, "4", "아직 계세요?").await.unwrap();
-        told.push("아직 계세요?".to_owned());
-        let of_seller = doc! { "member_id": SELLER };
-        world.store.notifications.delete_many(of_seller).await.unwrap();
-        demo.server.restart().await.unwrap();
-        seller.shows_messages(&told).await;
-        stop(&demo).await;
+            // Away for longer than notifications are kept.
+            kill(world, &demo, &[&seller]).await;
+            buyer_app.send(&room, "4", "아직 계세요?").await.unwrap();
+            told.push("아직 계세요?".to_owned());
+            let of_seller = doc! { "member_id": SELLER };
+            world.store.notifications.delete_many(of_seller).await.unwrap();
+            demo.server.restart().await.unwrap();
+            seller.shows_messages(&told).await;
+            stop(&demo).await;
+        })
+        .await;
     })
     .await;
-    assert_eq!(browser.complaints(), [""; 0]);
-    browser.end().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_has_one_member_at_a_time() {
-    let browser = Chromium::start().await.unwrap();
-    World::run_before_capture(async |world| {
-        let demo = services::spawn_chat(world.stack, world.demo_options(&MEMBERS))
-            .await
-            .unwrap();
-        let address = format!("{}/demo", demo.url());
-        let profile = new_profile(&browser).await.unwrap();
-        let first = Page::open(&browser, &profile, &address).await.unwrap();
-        first.click("판매자").await;
-        first.shows("status", "Connected").await;
-        let second = Page::open(&browser, &profile, &address).await.unwrap();
-        second.click("구매자").await;
-        second.shows("status", "Connected").await;
-        first.shows("error", "signed in here too").await;
-        first.shows("sign-in", "Sign in").await;
+    Chromium::run(async |browser| {
+        World::run_before_capture(async |world| {
+            let demo = services::spawn_chat(world.stack, world.demo_options(&MEMBERS))
+                .await
+                .unwrap();
+            let address = format!("{}/demo", demo.url());
+            let profile = new_profile(browser).await.unwrap();
+            let first = Page::open(browser, &profile, &address).await.unwrap();
+            first.click("판매자").await;
+            first.shows("status", "Connected").await;
+            let second = Page::open(browser, &profile, &address).await.unwrap();
+            second.click("구매자").await;
+            second.shows("status", "Connected").await;
+            first.shows("error", "signed in here too").await;
+            first.shows("sign-in", "Sign in").await;
 
-        second.click("Sign out").await;
-        second.shows("sign-in", "Sign in").await;
-        second
-            .type_into("Or with the token of another member", "no token")
-            .await;
-        second.click("Sign in").await;
-        second.shows("error", "no token of a member").await;
-        stop(&demo).await;
+            second.click("Sign out").await;
+            second.shows("sign-in", "Sign in").await;
+            second
+                .type_into("Or with the token of another member", "no token")
+                .await;
+            second.click("Sign in").await;
+            second.shows("error", "no token of a member").await;
+            stop(&demo).await;
+        })
+        .await;
     })
     .await;
-    assert_eq!(browser.complaints(), [""; 0]);
-    browser.end().await.unwrap();
 }
