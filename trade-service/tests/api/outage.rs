@@ -74,6 +74,7 @@ async fn a_start_waits_for_postgresql() {
     proxy.cut().await;
     let service = Service::start_with(config(&url)).await;
     let waiting = json!({"ready": false, "dependencies": {
+        "jwks": {"up": true},
         "postgresql": {"up": false, "reason": "PostgreSQL does not answer"},
     }});
     eventually("it says what it waits for", async || {
