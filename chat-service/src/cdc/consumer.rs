@@ -8,37 +8,34 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
 use rdkafka::{
-    ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
+    ClientConfig, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol, StreamConsumer},
+    consumer::{CommitMode, Consumer as _, StreamConsumer},
     error::{KafkaError, KafkaResult},
-    groups::GroupMemberInfo,
     message::OwnedMessage,
-    types::{RDKafkaErrorCode, RDKafkaRespErr},
+    types::RDKafkaErrorCode,
 };
 use service_kit::health::Dependency;
 use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     change_event::HEARTBEAT_TOPIC,
+    context::Context,
     coverage,
     error::{Decision, Failure},
     headers,
-    status::{Partition, Report, Status},
+    status::Status,
 };
 use crate::{config::KafkaConfig, metrics::ChatMetrics};
 
@@ -48,10 +45,6 @@ pub const MAX_BATCH: usize = 500;
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// A batch that takes longer is worked on with its partitions paused.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the group's coordinator may take to tell what was committed.
-const COMMITTED_BOUND: Duration = Duration::from_secs(10);
-/// How long Kafka may take to tell what members of the group have.
-const COVERAGE_BOUND: Duration = Duration::from_secs(5);
 /// How long the end may take.
 const CLOSE: Duration = Duration::from_secs(2);
 /// How often librdkafka reports lag and the brokers' state.
@@ -268,7 +261,7 @@ impl Consumer {
         let (inner, topics) = (Arc::clone(&self.inner), self.topics.clone());
         let group = self.client.get("group.id").unwrap_or_default().to_owned();
         // librdkafka's questions block the thread that asks, and records need not wait for the answer.
-        thread::spawn(move || match unowned(&inner, &group, &topics) {
+        thread::spawn(move || match coverage::ask(&inner, &group, &topics) {
             Ok(Some(partitions)) if partitions.is_empty() => {}
             Ok(Some(partitions)) => {
                 warn!(
@@ -361,191 +354,4 @@ fn join(
     let inner: StreamConsumer<Context> = client.create_with_context(context)?;
     inner.subscribe(&[&topics[0], &topics[1]])?;
     Ok(inner)
-}
-
-/// The partitions of `topics` that no member of `group` has; nothing while the group is being balanced.
-fn unowned(
-    consumer: &StreamConsumer<Context>,
-    group: &str,
-    topics: &[String; 2],
-) -> KafkaResult<Option<Vec<(String, i32)>>> {
-    let mut known = Vec::new();
-    for topic in topics {
-        let metadata = consumer.fetch_metadata(Some(topic), COVERAGE_BOUND)?;
-        // None of a topic that does not exist yet.
-        for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
-            let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
-            known.push((topic.name().to_owned(), partitions));
-        }
-    }
-    let groups = consumer.fetch_group_list(Some(group), COVERAGE_BOUND)?;
-    let [group] = groups.groups() else {
-        return Ok(None);
-    };
-    if group.state() != "Stable" {
-        return Ok(None);
-    }
-    let members = group.members().iter();
-    Ok(coverage::unowned(
-        &known,
-        members.filter_map(GroupMemberInfo::assignment),
-    ))
-}
-
-/// Lets partitions that the group never committed begin at their first record; the client's own reset
-/// does not tell them from partitions whose committed offset was removed. Of heartbeats only those to
-/// come count.
-fn begin_where_nothing_was_committed(
-    consumer: &BaseConsumer<Context>,
-    partitions: &mut TopicPartitionList,
-) -> KafkaResult<()> {
-    if partitions.count() == 0 {
-        return Ok(());
-    }
-    let committed = consumer.committed_offsets(partitions.clone(), COMMITTED_BOUND)?;
-    for known in committed.elements() {
-        if known.topic().starts_with(HEARTBEAT_TOPIC) {
-            partitions.set_partition_offset(known.topic(), known.partition(), Offset::End)?;
-        } else if known.offset() == Offset::Invalid {
-            partitions.set_partition_offset(known.topic(), known.partition(), Offset::Beginning)?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes what librdkafka reports beside records.
-#[derive(Clone)]
-struct Context {
-    kafka: Dependency,
-    status: Arc<Status>,
-    metrics: ChatMetrics,
-    /// Whether the session with the group has run out, so that its partitions may be others' by now.
-    left_behind: Arc<AtomicBool>,
-    /// Whether partitions were assigned since it was last seen that each has an owner.
-    unchecked: Arc<AtomicBool>,
-}
-
-impl ClientContext for Context {
-    fn stats(&self, statistics: Statistics) {
-        // Besides the configured addresses, which have no id, there are the cluster's brokers.
-        if statistics
-            .brokers
-            .values()
-            .any(|broker| broker.nodeid >= 0 && broker.state == "UP")
-        {
-            self.kafka.up();
-        } else {
-            self.kafka.down("no broker is connected");
-        }
-        let now = Instant::now();
-        self.status.change(|status| {
-            for (topic, state) in &statistics.topics {
-                for (number, partition) in &state.partitions {
-                    let report = Report {
-                        next: partition.app_offset,
-                        end: partition.hi_offset,
-                        lag: partition.consumer_lag,
-                    };
-                    status.report(topic, *number, report, now);
-                }
-            }
-        });
-        self.tell_lag();
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        warn!(%error, "Kafka client: {reason}");
-    }
-
-    /// Whether it is an error for this service, what librdkafka calls one, shows where records are received.
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Debug => debug!("librdkafka: {facility} {message}"),
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => info!("librdkafka: {facility} {message}"),
-            _ => warn!("librdkafka: {facility} {message}"),
-        }
-    }
-}
-
-impl Context {
-    fn tell_lag(&self) {
-        let partitions = self.status.get().partitions;
-        let posts = partitions
-            .iter()
-            .filter(|((topic, _), _)| !topic.starts_with(HEARTBEAT_TOPIC));
-        self.metrics
-            .lag(posts.filter_map(|((_, number), partition)| Some((*number, partition.lag?))));
-    }
-
-    fn assigned(&self, partitions: &TopicPartitionList) {
-        self.status.change(|status| {
-            for partition in partitions.elements() {
-                let key = (partition.topic().to_owned(), partition.partition());
-                status.partitions.insert(key, Partition::default());
-            }
-        });
-    }
-
-    fn revoked(&self, partitions: &TopicPartitionList) {
-        self.status.change(|status| {
-            for partition in partitions.elements() {
-                let topic = partition.topic();
-                status
-                    .partitions
-                    .remove(&(topic.to_owned(), partition.partition()));
-                if topic.starts_with(HEARTBEAT_TOPIC) {
-                    status.heartbeat = None;
-                }
-            }
-        });
-        self.tell_lag();
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        event: RDKafkaRespErr,
-        partitions: &mut TopicPartitionList,
-    ) {
-        let count = partitions.count();
-        let done = match event {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                info!("assigned {count} partitions");
-                self.left_behind.store(false, Ordering::Relaxed);
-                self.unchecked.store(true, Ordering::Relaxed);
-                if let Err(error) = begin_where_nothing_was_committed(consumer, partitions) {
-                    warn!(%error, "what the group has committed is not known");
-                }
-                self.assigned(partitions);
-                match consumer.rebalance_protocol() {
-                    RebalanceProtocol::Eager => consumer.assign(partitions),
-                    _ => consumer.incremental_assign(partitions),
-                }
-            }
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
-                info!("revoked {count} partitions");
-                if consumer.assignment_lost() {
-                    self.left_behind.store(true, Ordering::Relaxed);
-                }
-                self.revoked(partitions);
-                match consumer.rebalance_protocol() {
-                    RebalanceProtocol::Eager => consumer.unassign(),
-                    _ => consumer.incremental_unassign(partitions),
-                }
-            }
-            _ => Err(KafkaError::Rebalance(event.into())),
-        };
-        if let Err(error) = done {
-            warn!(%error, "the group could not be balanced");
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        match result {
-            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
-            Err(error) => warn!(%error, "offsets were not committed; they are tried again"),
-        }
-    }
 }

@@ -1,10 +1,48 @@
 //! Which partitions nobody in the group has.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
+
+use rdkafka::{
+    consumer::{Consumer as _, StreamConsumer},
+    error::KafkaResult,
+    groups::GroupMemberInfo,
+};
+
+use super::context::Context;
+
+/// How long Kafka may take for each answer.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// The partitions of `topics` that no member of `group` has; nothing while the group is being balanced. Blocks
+/// the thread.
+pub fn ask(
+    consumer: &StreamConsumer<Context>,
+    group: &str,
+    topics: &[String],
+) -> KafkaResult<Option<Vec<(String, i32)>>> {
+    let mut known = Vec::new();
+    for topic in topics {
+        let metadata = consumer.fetch_metadata(Some(topic), BOUND)?;
+        // None of a topic that does not exist yet.
+        for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+            let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            known.push((topic.name().to_owned(), partitions));
+        }
+    }
+    let groups = consumer.fetch_group_list(Some(group), BOUND)?;
+    let [group] = groups.groups() else {
+        return Ok(None);
+    };
+    if group.state() != "Stable" {
+        return Ok(None);
+    }
+    let members = group.members().iter();
+    Ok(unowned(&known, members.filter_map(GroupMemberInfo::assignment)))
+}
 
 /// Partitions of `topics`, given with how many they have, that are in none of `assignments`: what the group's
 /// members are assigned, as they and the coordinator write it. `None` if an assignment cannot be read.
-pub fn unowned<'a>(
+fn unowned<'a>(
     topics: &[(String, i32)],
     assignments: impl IntoIterator<Item = &'a [u8]>,
 ) -> Option<Vec<(String, i32)>> {

@@ -31,6 +31,7 @@ pub mod breaker;
 pub mod change_event;
 pub mod close;
 pub mod consumer;
+mod context;
 mod coverage;
 pub mod dead_letter;
 pub mod error;

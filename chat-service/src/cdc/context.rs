@@ -1,0 +1,188 @@
+//! What librdkafka reports beside records: rebalances, statistics, errors and its log.
+//!
+//! Invariant: a partition begins where the group has committed, or at its first record if the group never has.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, Offset, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, KafkaResult},
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
+};
+use service_kit::health::Dependency;
+use tracing::{debug, info, warn};
+
+use super::{
+    change_event::HEARTBEAT_TOPIC,
+    status::{Partition, Report, Status},
+};
+use crate::metrics::ChatMetrics;
+
+/// How long the group's coordinator may take to tell what was committed.
+const COMMITTED_BOUND: Duration = Duration::from_secs(10);
+
+/// Takes what librdkafka reports beside records.
+#[derive(Clone)]
+pub struct Context {
+    pub kafka: Dependency,
+    pub status: Arc<Status>,
+    pub metrics: ChatMetrics,
+    /// Whether the session with the group has run out, so that its partitions may be others' by now.
+    pub left_behind: Arc<AtomicBool>,
+    /// Whether partitions were assigned since it was last seen that each has an owner.
+    pub unchecked: Arc<AtomicBool>,
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        // Besides the configured addresses, which have no id, there are the cluster's brokers.
+        if statistics
+            .brokers
+            .values()
+            .any(|broker| broker.nodeid >= 0 && broker.state == "UP")
+        {
+            self.kafka.up();
+        } else {
+            self.kafka.down("no broker is connected");
+        }
+        let now = Instant::now();
+        self.status.change(|status| {
+            for (topic, state) in &statistics.topics {
+                for (number, partition) in &state.partitions {
+                    let report = Report {
+                        next: partition.app_offset,
+                        end: partition.hi_offset,
+                        lag: partition.consumer_lag,
+                    };
+                    status.report(topic, *number, report, now);
+                }
+            }
+        });
+        self.tell_lag();
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        warn!(%error, "Kafka client: {reason}");
+    }
+
+    /// Whether it is an error for this service, what librdkafka calls one, shows where records are received.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Debug => debug!("librdkafka: {facility} {message}"),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => info!("librdkafka: {facility} {message}"),
+            _ => warn!("librdkafka: {facility} {message}"),
+        }
+    }
+}
+
+impl Context {
+    fn tell_lag(&self) {
+        let partitions = self.status.get().partitions;
+        let posts = partitions
+            .iter()
+            .filter(|((topic, _), _)| !topic.starts_with(HEARTBEAT_TOPIC));
+        self.metrics
+            .lag(posts.filter_map(|((_, number), partition)| Some((*number, partition.lag?))));
+    }
+
+    fn assigned(&self, partitions: &TopicPartitionList) {
+        self.status.change(|status| {
+            for partition in partitions.elements() {
+                let key = (partition.topic().to_owned(), partition.partition());
+                status.partitions.insert(key, Partition::default());
+            }
+        });
+    }
+
+    fn revoked(&self, partitions: &TopicPartitionList) {
+        self.status.change(|status| {
+            for partition in partitions.elements() {
+                let topic = partition.topic();
+                status
+                    .partitions
+                    .remove(&(topic.to_owned(), partition.partition()));
+                if topic.starts_with(HEARTBEAT_TOPIC) {
+                    status.heartbeat = None;
+                }
+            }
+        });
+        self.tell_lag();
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let count = partitions.count();
+        let done = match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                info!("assigned {count} partitions");
+                self.left_behind.store(false, Ordering::Relaxed);
+                self.unchecked.store(true, Ordering::Relaxed);
+                if let Err(error) = begin_where_nothing_was_committed(consumer, partitions) {
+                    warn!(%error, "what the group has committed is not known");
+                }
+                self.assigned(partitions);
+                match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Eager => consumer.assign(partitions),
+                    _ => consumer.incremental_assign(partitions),
+                }
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                info!("revoked {count} partitions");
+                if consumer.assignment_lost() {
+                    self.left_behind.store(true, Ordering::Relaxed);
+                }
+                self.revoked(partitions);
+                match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Eager => consumer.unassign(),
+                    _ => consumer.incremental_unassign(partitions),
+                }
+            }
+            _ => Err(KafkaError::Rebalance(event.into())),
+        };
+        if let Err(error) = done {
+            warn!(%error, "the group could not be balanced");
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        match result {
+            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Err(error) => warn!(%error, "offsets were not committed; they are tried again"),
+        }
+    }
+}
+
+/// Lets partitions that the group never committed begin at their first record; the client's own reset
+/// does not tell them from partitions whose committed offset was removed. Of heartbeats only those to
+/// come count.
+fn begin_where_nothing_was_committed(
+    consumer: &BaseConsumer<Context>,
+    partitions: &mut TopicPartitionList,
+) -> KafkaResult<()> {
+    if partitions.count() == 0 {
+        return Ok(());
+    }
+    let committed = consumer.committed_offsets(partitions.clone(), COMMITTED_BOUND)?;
+    for known in committed.elements() {
+        if known.topic().starts_with(HEARTBEAT_TOPIC) {
+            partitions.set_partition_offset(known.topic(), known.partition(), Offset::End)?;
+        } else if known.offset() == Offset::Invalid {
+            partitions.set_partition_offset(known.topic(), known.partition(), Offset::Beginning)?;
+        }
+    }
+    Ok(())
+}
