@@ -1,5 +1,5 @@
-//! Every route, called by members of another room and by nobody: the routes are read from the source, so
-//! that a new one cannot be left out here.
+//! Every route, called by members of another room and by nobody: the routes are those of the service's
+//! document, which is made with them, so that a new one cannot be left out here.
 
 use chat_service::cdc::change_event::{Change, Post};
 use futures_util::TryStreamExt;
@@ -77,27 +77,14 @@ const ELSEWHERE: [(Method, &str); 3] = [
 ];
 
 /// The routes as the service has them.
-fn routes_of_the_source() -> Vec<(Method, String)> {
-    let source = include_str!("../../src/http/mod.rs");
-    let (_, routes) = source.split_once("pub fn public(").unwrap();
-    let (routes, _) = routes.split_once(".with_state(").unwrap();
-    let routes = routes.replace("session::EVENTS", "\"/v1/events\"");
-    let mut found = Vec::new();
-    for route in routes.split(".route(").skip(1) {
-        let path = route.split('"').nth(1).unwrap();
-        for (method, call) in [
-            (Method::GET, "get("),
-            (Method::POST, "post("),
-            (Method::PUT, "put("),
-            (Method::DELETE, "delete("),
-            (Method::PATCH, "patch("),
-        ] {
-            if route.contains(call) {
-                found.push((method, path.to_owned()));
-            }
-        }
-    }
-    found
+fn routes_of_the_document() -> Vec<(Method, String)> {
+    let document: Value = serde_json::from_str(&chat_service::openapi()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let routes = paths.iter().flat_map(|(path, operations)| {
+        let methods = operations.as_object().unwrap().keys();
+        methods.map(|method| (method.to_uppercase().parse().unwrap(), path.clone()))
+    });
+    routes.collect()
 }
 
 /// What is kept of a room and of what its members were told.
@@ -124,16 +111,16 @@ async fn kept(chat: &Chat, room: &str) -> Vec<Document> {
 
 #[test]
 fn every_route_is_in_the_table() {
-    let mut source = routes_of_the_source();
+    let mut document = routes_of_the_document();
     let mut table: Vec<(Method, String)> = routes()
         .into_iter()
         .map(|(method, path, _, _)| (method, path.to_owned()))
         .chain(ELSEWHERE.map(|(method, path)| (method, path.to_owned())))
         .collect();
     let order = |(method, path): &(Method, String)| (path.clone(), method.to_string());
-    source.sort_by_key(order);
+    document.sort_by_key(order);
     table.sort_by_key(order);
-    assert_eq!(source, table);
+    assert_eq!(document, table);
 }
 
 #[tokio::test]
