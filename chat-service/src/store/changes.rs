@@ -15,7 +15,7 @@ use mongodb::{
 };
 use serde::Deserialize;
 
-use super::{Store, indexes::rooms_by_post, notifications::Draft, now, posts::TradePost};
+use super::{Store, indexes::rooms_by_post, notifications::Draft, now, posts::TradePost, whole};
 use crate::{
     cdc::plan::PostPlan,
     message::Content,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Most changes that one transaction tells rooms of. More are told by several.
-const CHANGES_PER_TRANSACTION: usize = 500;
+const CHANGES_PER_TRANSACTION: usize = 1000;
 
 /// The looks of posts in the course of a batch.
 type Looks = HashMap<i64, Vec<Look>>;
@@ -68,6 +68,7 @@ impl Store {
             .find(doc! { "trade_post_id": { "$in": ids }, "state": "open" })
             .hint(Hint::Keys(rooms_by_post()))
             .projection(doc! { "trade_post_id": 1, "members": 1, "told": 1 })
+            .batch_size(whole(CHANGES_PER_TRANSACTION))
             .await?;
         let mut chunk = Vec::new();
         let mut weight = 0;
@@ -117,6 +118,7 @@ impl Store {
         let rooms: Vec<Room> = self
             .rooms
             .find(doc! { "_id": { "$in": ids }, "state": "open" })
+            .batch_size(whole(ids.len()))
             .session(&mut *session)
             .await?
             .stream(&mut *session)
@@ -127,6 +129,7 @@ impl Store {
         let posts: HashMap<i64, TradePost> = self
             .posts
             .find(doc! { "_id": { "$in": &post_ids }, "state": "live" })
+            .batch_size(whole(post_ids.len()))
             .session(&mut *session)
             .await?
             .stream(&mut *session)
