@@ -129,7 +129,7 @@ impl Server {
         self.end().await?;
         for &port in &self.ports {
             ensure!(
-                ports::is_free(port),
+                ports::comes_free(port).await,
                 "{} needs port {port} of 127.0.0.1, which another process uses; end that process",
                 self.name()
             );
