@@ -79,7 +79,7 @@ pub async fn requests(service: &Service, duration: Duration) -> Result<Requests>
     }
     let mut times = Times::new(3)?;
     while let Some(took) = done.join_next().await {
-        times.saturating_record(micros(took??));
+        times.record(micros(took??))?;
     }
     Ok(Requests {
         times,
@@ -115,8 +115,8 @@ pub async fn delivery(service: &Service, listeners: &mut Listeners, duration: Du
             .ok()
             .flatten()
             .with_context(|| format!("message {number} was not read within {LOST:?}"))?;
-        from_sending.saturating_record(micros(heard - sent));
-        from_answer.saturating_record(micros(heard.saturating_duration_since(answered?)));
+        from_sending.record(micros(heard - sent))?;
+        from_answer.record(micros(heard.saturating_duration_since(answered?)))?;
     }
     listeners.check()?;
     Ok(Delivery {

@@ -71,6 +71,7 @@ impl Service {
             .env("JWT_ISSUER", ISSUER)
             .env("JWT_AUDIENCE", AUDIENCE)
             .env("STREAMS_PER_INSTANCE", streams.to_string())
+            .envs(["SEND_RATE", "ROOM_RATE", "STREAM_RATE"].map(|rate| (rate, "0")))
             .env("LOG", "error")
             .stderr(Stdio::null())
             .stdout(Stdio::null())
