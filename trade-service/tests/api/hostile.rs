@@ -137,19 +137,19 @@ fn cursors() -> impl Strategy<Value = String> {
         "infinity",
         "",
     ]);
-    let kind = prop::sample::select(vec![
-        "newest",
-        "price_asc",
-        "price_desc",
-        "popular",
-        "favorite",
-        "other",
-    ]);
-    let forged =
-        (kind, time, number.clone(), number, any::<bool>()).prop_map(|(kind, time, key, id, is_time)| {
-            let key = if is_time { json!(time) } else { json!(key) };
-            cursor::encode(&json!({ kind: [key, id] }))
-        });
+    let of_time = prop::sample::select(vec!["newest", "favorite"]);
+    let of_number = prop::sample::select(vec!["price_asc", "price_desc", "popular"]);
+    let kind = prop_oneof![of_time.clone(), of_number.clone(), Just("other")];
+    let key = prop_oneof![
+        time.clone().prop_map(|time| json!(time)),
+        number.clone().prop_map(|key| json!(key))
+    ];
+    let forged = prop_oneof![
+        2 => (of_time, time.prop_map(|time| json!(time)), number.clone()),
+        3 => (of_number, number.clone().prop_map(|key| json!(key)), number.clone()),
+        1 => (kind, key, number),
+    ]
+    .prop_map(|(kind, key, id)| cursor::encode(&json!({ kind: [key, id] })));
     let mangled =
         (forged.clone(), any::<prop::sample::Index>(), any::<u8>()).prop_map(|(cursor, at, byte)| {
             let mut bytes = cursor.into_bytes();
