@@ -48,14 +48,15 @@ impl Store {
         known(there.fetch_one(&self.pool).await?)
     }
 
-    /// Has no effect if the member does not keep the post.
+    /// Has no effect if the member does not keep the post. Does not count below zero, because an operator may have
+    /// put favourites into the table without counting them.
     pub(crate) async fn remove_favorite(&self, member_id: i64, post: i64) -> Result<(), StoreError> {
         let there = sqlx::query_scalar!(
             r#"WITH post AS (SELECT id FROM trade_posts WHERE id = $2 FOR KEY SHARE),
                     removed AS (DELETE FROM favorites
                                 WHERE member_id = $1 AND trade_post_id IN (SELECT id FROM post)
                                 RETURNING trade_post_id),
-                    counted AS (UPDATE post_counters SET favorites = favorites - 1
+                    counted AS (UPDATE post_counters SET favorites = greatest(favorites - 1, 0)
                                 WHERE trade_post_id IN (SELECT trade_post_id FROM removed))
                SELECT EXISTS (SELECT FROM post) AS "there!""#,
             member_id,
