@@ -37,6 +37,7 @@ use crate::{
     live::{feed, hub::Hub, replay::Replay, sweep},
     member_eraser::MemberEraser,
     metrics::{ChatMetrics, Freshness, MongoClient},
+    reconciler::Reconciler,
     store::Store,
 };
 
@@ -51,6 +52,8 @@ pub mod metrics;
 pub mod notification;
 pub mod outbox;
 mod readiness;
+pub mod reconciliation;
+mod reconciler;
 pub mod room;
 mod stock;
 pub mod store;
@@ -150,6 +153,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
     tasks.spawn("stock", stock::watch(store, chat_metrics, shutdown.clone()));
     spawn_erasers(&mut tasks, &config, &pipeline, &shutdown);
+    let reconciler = Reconciler {
+        pipeline: Arc::clone(&pipeline),
+        kafka: config.kafka.clone(),
+    };
+    tasks.spawn("reconciler", reconciler.run(shutdown.clone()));
     tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 

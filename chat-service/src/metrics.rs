@@ -18,6 +18,7 @@ use service_kit::metrics::Metrics;
 
 use crate::{
     cdc::{change_event::Understood, status::Status},
+    reconciliation::Ended,
     store::now,
 };
 
@@ -40,6 +41,9 @@ pub const DELETIONS_UNFINISHED: &str = "deletions_unfinished";
 pub const DELETIONS_OLDEST_AGE: &str = "deletions_oldest_unfinished_age_seconds";
 pub const MEMBER_ERASURES_UNFINISHED: &str = "member_erasures_unfinished";
 pub const MESSAGES_ERASED: &str = "messages_erased";
+pub const RECONCILIATIONS: &str = "reconciliations";
+pub const RECONCILIATIONS_UNFINISHED: &str = "reconciliations_unfinished";
+pub const POSTS_RECONCILED: &str = "posts_reconciled";
 pub const STREAMS_OPEN: &str = "streams_open";
 pub const STREAMS_ENDED: &str = "streams_ended";
 pub const STREAMS_OVERRUN: &str = "streams_overrun";
@@ -71,6 +75,9 @@ pub struct ChatMetrics {
     pub deletions_oldest_age: Gauge,
     pub member_erasures_unfinished: Gauge,
     messages_erased: Counter,
+    reconciliations: Family<Outcome, Counter>,
+    pub reconciliations_unfinished: Gauge,
+    posts_reconciled: Counter,
     pub streams_open: Gauge,
     streams_ended: Family<Cause, Counter>,
     /// Times that a reader was slower than its events.
@@ -134,6 +141,11 @@ struct Partition {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cause {
     cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -221,6 +233,20 @@ impl ChatMetrics {
                 messages_erased: with.metric(
                     MESSAGES_ERASED,
                     "Messages erased with their rooms or their members",
+                    Counter::default(),
+                ),
+                reconciliations: with.family(
+                    RECONCILIATIONS,
+                    "Repairs of missed deletes that have ended, by outcome",
+                ),
+                reconciliations_unfinished: with.metric(
+                    RECONCILIATIONS_UNFINISHED,
+                    "1 while a repair of missed deletes has not ended",
+                    Gauge::default(),
+                ),
+                posts_reconciled: with.metric(
+                    POSTS_RECONCILED,
+                    "Posts closed by repairs because their delete was missed",
                     Counter::default(),
                 ),
                 streams_open: with.metric(STREAMS_OPEN, "Open event streams", Gauge::default()),
@@ -314,6 +340,21 @@ impl ChatMetrics {
 
     pub fn rooms_closed(&self, rooms: usize) {
         self.rooms_closed.inc_by(rooms as u64);
+    }
+
+    pub fn reconciliation_ended(&self, ended: Ended) {
+        let outcome = match ended {
+            Ended::Done => "done",
+            Ended::Failed => "failed",
+            Ended::Cancelled => "cancelled",
+        };
+        self.reconciliations.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A reconciliation has closed so many posts and rooms.
+    pub fn posts_reconciled(&self, posts: i64, rooms: i64) {
+        self.posts_reconciled.inc_by(posts.unsigned_abs());
+        self.rooms_closed.inc_by(rooms.unsigned_abs());
     }
 
     pub fn stream_ended(&self, end: StreamEnd) {

@@ -1,4 +1,5 @@
-//! Counts what waits in MongoDB, for metrics: deletions and erasures that are not done, dead letters.
+//! Counts what waits in MongoDB, for metrics: deletions, erasures and reconciliations that are not
+//! done, dead letters.
 
 use std::time::Duration;
 
@@ -48,6 +49,11 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
         .erasures
         .count_documents(doc! { "due_at": { "$exists": true } })
         .await?;
+    let ended = ["done", "failed", "cancelled"];
+    let reconciliations = store
+        .reconciliations
+        .count_documents(doc! { "state": { "$nin": ended } })
+        .await?;
     // Of many: counted by the collection's own record, not one by one.
     let dead = store.dead_letters.estimated_document_count().await?;
     metrics
@@ -57,6 +63,9 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
     metrics
         .member_erasures_unfinished
         .set(i64::try_from(members).unwrap_or(i64::MAX));
+    metrics
+        .reconciliations_unfinished
+        .set(i64::try_from(reconciliations).unwrap_or(i64::MAX));
     metrics.dead_letters.set(i64::try_from(dead).unwrap_or(i64::MAX));
     Ok(())
 }

@@ -8,7 +8,7 @@
 use apache_avro::{error::Details, reader::datum::GenericDatumReader};
 use serde::de::DeserializeOwned;
 
-use super::{excerpt::excerpt, record::record, wire::WireError};
+use super::{excerpt::excerpt, notification::Notification, record::record, wire::WireError};
 
 /// Header that Debezium puts on the delete of a row whose primary key was changed.
 pub const MOVED_TO: &str = "__debezium.newkey";
@@ -38,6 +38,8 @@ pub struct Understood {
     pub committed_ms: Option<i64>,
     /// What it says of the posts, if it is about them.
     pub event: Option<Event>,
+    /// What Debezium says of a snapshot that somebody asked for.
+    pub notification: Option<Notification>,
 }
 
 /// The kinds of record that are told apart.
@@ -45,6 +47,9 @@ pub struct Understood {
 pub enum Op {
     Create,
     Read,
+    /// A read of an incremental snapshot. Its position is that of the window it was read in, so it may lie
+    /// behind changes that were not committed yet and that it does not show.
+    IncrementalRead,
     Update,
     Delete,
     Truncate,
@@ -52,6 +57,7 @@ pub enum Op {
     Message,
     Tombstone,
     Heartbeat,
+    Notification,
 }
 
 impl Op {
@@ -60,12 +66,14 @@ impl Op {
         match self {
             Self::Create => "create",
             Self::Read => "read",
+            Self::IncrementalRead => "incremental_read",
             Self::Update => "update",
             Self::Delete => "delete",
             Self::Truncate => "truncate",
             Self::Message => "message",
             Self::Tombstone => "tombstone",
             Self::Heartbeat => "heartbeat",
+            Self::Notification => "notification",
         }
     }
 
@@ -218,11 +226,14 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             op: Op::Tombstone,
             committed_ms: None,
             event: Some(event),
+            notification: None,
         });
     };
     let envelope: Envelope = read(Part::Value, value)?;
-    let Some(op) = Op::of(&envelope.op) else {
-        return Err(MalformedRecord::UnknownOperation(excerpt(&envelope.op)));
+    let op = match Op::of(&envelope.op) {
+        Some(Op::Read) if envelope.source.lsn.is_none() => Op::IncrementalRead,
+        Some(op) => op,
+        None => return Err(MalformedRecord::UnknownOperation(excerpt(&envelope.op))),
     };
     let times = envelope.times()?;
     let Source { schema, table, .. } = &envelope.source;
@@ -239,7 +250,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             lsn: lsn(&envelope.source)?,
             times,
         }),
-        Op::Create | Op::Read | Op::Update => {
+        Op::Create | Op::Read | Op::IncrementalRead | Op::Update => {
             let key = key(record.key)?;
             Some(post_event(key, record.position, upsert(key, op, envelope)?))
         }
@@ -255,12 +266,13 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             };
             Some(post_event(key, record.position, change))
         }
-        Op::Tombstone | Op::Heartbeat => None,
+        Op::Tombstone | Op::Heartbeat | Op::Notification => None,
     };
     Ok(Understood {
         op,
         committed_ms: Some(times.committed_ms),
         event,
+        notification: None,
     })
 }
 
@@ -272,6 +284,7 @@ pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
         op: Op::Heartbeat,
         committed_ms: Some(time(ts_ms)?),
         event: None,
+        notification: None,
     })
 }
 
@@ -356,7 +369,7 @@ fn time(ms: i64) -> Result<i64, MalformedRecord> {
 
 /// Decodes one datum and checks that nothing is left over: a datum that was cut, or read with another
 /// schema than it was written with, hardly ever ends where its bytes do.
-fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Result<T, MalformedRecord> {
+pub(super) fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Result<T, MalformedRecord> {
     let datum = reader
         .read_deser(&mut body)
         .map_err(|error| MalformedRecord::Avro {

@@ -5,7 +5,7 @@
 
 pub mod backlog;
 pub mod bare;
-mod fill;
+pub mod fill;
 pub mod huge_room;
 mod memory;
 
