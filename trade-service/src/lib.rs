@@ -5,11 +5,12 @@
 //! log.
 //!
 //! The way of a request: `http` (who asks, what is valid) → `store` (one statement) → an answer, or
-//! a problem from `http::error`. `post` holds the rules, `database` the way to PostgreSQL.
+//! a problem from `http::error`. `post` and `keyword` hold the rules, `database` the way to PostgreSQL.
 
 pub mod config;
 mod database;
 mod http;
+pub mod keyword;
 pub mod post;
 mod store;
 

@@ -15,6 +15,8 @@
 //! SQLX_DATABASE_URL=postgres://… SQLX_OFFLINE_DIR=$PWD/.sqlx cargo check
 //! ```
 
+pub(crate) mod keywords;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPool;
@@ -33,6 +35,10 @@ pub(crate) enum StoreError {
     NotTheSeller,
     #[error("the trade post was changed since the expected version")]
     VersionMismatch,
+    #[error("the member has no such keyword")]
+    NoKeyword,
+    #[error("the member has as many keywords as there may be")]
+    TooManyKeywords,
     #[error("PostgreSQL does not answer")]
     Unavailable(#[source] sqlx::Error),
     #[error("PostgreSQL failed")]

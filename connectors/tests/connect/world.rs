@@ -8,9 +8,10 @@ use local_stack::{Stack, testing};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
-const SETUP: [&str; 3] = [
+const SETUP: [&str; 4] = [
     include_str!("../../../trade-service/migrations/0001_trade_posts.sql"),
     include_str!("../../../trade-service/migrations/0002_capture.sql"),
+    include_str!("../../../trade-service/migrations/0010_keywords.sql"),
     include_str!("../../postgres.sql"),
 ];
 

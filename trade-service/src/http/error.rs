@@ -8,6 +8,7 @@ use http::StatusCode;
 use service_kit::problem::Problem;
 use tracing::{error, warn};
 
+use crate::keyword::KEYWORDS_MAX;
 use crate::post::Violation;
 use crate::store::StoreError;
 
@@ -31,6 +32,12 @@ impl From<StoreError> for Problem {
                 "The trade post is not of the version that If-Match names. Read it again and repeat \
                      the change with its current ETag.",
             ),
+            StoreError::NoKeyword => Problem::not_found("keyword"),
+            StoreError::TooManyKeywords => {
+                Problem::new(StatusCode::CONFLICT, "too-many-keywords", "Too many keywords").detail(format!(
+                    "A member has at most {KEYWORDS_MAX} keywords. Delete one to keep another."
+                ))
+            }
             StoreError::Unavailable(source) => {
                 warn!(error = %source, "a request is answered 503 because PostgreSQL does not answer");
                 Problem::unavailable(RETRY_AFTER)
@@ -67,6 +74,8 @@ mod tests {
             (StoreError::NotFound, 404, "not-found"),
             (StoreError::NotTheSeller, 403, "not-the-seller"),
             (StoreError::VersionMismatch, 412, "version-mismatch"),
+            (StoreError::NoKeyword, 404, "not-found"),
+            (StoreError::TooManyKeywords, 409, "too-many-keywords"),
             (StoreError::Unavailable(pool()), 503, "unavailable"),
             (StoreError::Failed(pool()), 500, "internal"),
         ] {

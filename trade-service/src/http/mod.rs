@@ -1,6 +1,7 @@
 //! The public API: its routes, the document that they make, and the state they share.
 
 mod error;
+mod keywords;
 mod posts;
 
 use std::sync::Arc;
@@ -55,4 +56,6 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(posts::list, posts::create))
         .routes(routes!(posts::show, posts::change, posts::delete))
+        .routes(routes!(keywords::list, keywords::keep))
+        .routes(routes!(keywords::forget))
 }

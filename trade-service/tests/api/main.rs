@@ -8,6 +8,7 @@
 mod change;
 mod create;
 mod delete;
+mod keywords;
 mod lifecycle;
 mod list;
 mod openapi;
