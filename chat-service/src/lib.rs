@@ -35,6 +35,7 @@ use crate::{
     eraser::Eraser,
     http::{App, demo::Demo, rate::Rates, session::Sessions},
     live::{feed, hub::Hub, replay::Replay, sweep},
+    matcher::Matcher,
     member_eraser::MemberEraser,
     metrics::{ChatMetrics, Freshness, MongoClient},
     store::Store,
@@ -44,7 +45,9 @@ pub mod cdc;
 pub mod config;
 pub mod eraser;
 pub mod http;
+pub mod keyword;
 pub mod live;
+pub mod matcher;
 mod member_eraser;
 pub mod message;
 pub mod metrics;
@@ -150,6 +153,12 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
     tasks.spawn("stock", stock::watch(store, chat_metrics, shutdown.clone()));
     spawn_erasers(&mut tasks, &config, &pipeline, &shutdown);
+    let matcher = Matcher {
+        store: pipeline.store.clone(),
+        to_match: Arc::clone(&pipeline.to_match),
+        metrics: pipeline.metrics.clone(),
+    };
+    tasks.spawn("matcher", matcher.run(shutdown.clone()));
     tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 
@@ -197,6 +206,7 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
         status: Arc::default(),
         metrics,
         closed: Arc::default(),
+        to_match: Arc::default(),
     })
 }
 

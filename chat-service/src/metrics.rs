@@ -40,6 +40,8 @@ pub const DELETIONS_UNFINISHED: &str = "deletions_unfinished";
 pub const DELETIONS_OLDEST_AGE: &str = "deletions_oldest_unfinished_age_seconds";
 pub const MEMBER_ERASURES_UNFINISHED: &str = "member_erasures_unfinished";
 pub const MESSAGES_ERASED: &str = "messages_erased";
+pub const TRADE_POSTS_TO_MATCH: &str = "trade_posts_to_match";
+pub const MATCHES_TOLD: &str = "trade_post_matches_told";
 pub const STREAMS_OPEN: &str = "streams_open";
 pub const STREAMS_ENDED: &str = "streams_ended";
 pub const STREAMS_OVERRUN: &str = "streams_overrun";
@@ -71,6 +73,8 @@ pub struct ChatMetrics {
     pub deletions_oldest_age: Gauge,
     pub member_erasures_unfinished: Gauge,
     messages_erased: Counter,
+    pub trade_posts_to_match: Gauge,
+    matches_told: Counter,
     pub streams_open: Gauge,
     streams_ended: Family<Cause, Counter>,
     /// Times that a reader was slower than its events.
@@ -223,6 +227,16 @@ impl ChatMetrics {
                     "Messages erased with their rooms or their members",
                     Counter::default(),
                 ),
+                trade_posts_to_match: with.metric(
+                    TRADE_POSTS_TO_MATCH,
+                    "New posts that are to be matched with keywords",
+                    Gauge::default(),
+                ),
+                matches_told: with.metric(
+                    MATCHES_TOLD,
+                    "Members told of a new post with one of their keywords",
+                    Counter::default(),
+                ),
                 streams_open: with.metric(STREAMS_OPEN, "Open event streams", Gauge::default()),
                 streams_ended: with.family(STREAMS_ENDED, "Event streams that ended, by cause"),
                 streams_overrun: with.metric(
@@ -343,6 +357,10 @@ impl ChatMetrics {
 
     pub fn messages_erased(&self, messages: u64) {
         self.messages_erased.inc_by(messages);
+    }
+
+    pub fn matches_told(&self, members: u64) {
+        self.matches_told.inc_by(members);
     }
 }
 

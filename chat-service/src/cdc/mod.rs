@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use self::{
     breaker::{Breaker, Outcome},
-    change_event::{Part, Position, Record, Understood},
+    change_event::{Event, Part, Position, Record, Understood},
     consumer::Consumer,
     error::{Decision, Failure},
     registry::{SchemaError, WriterSchemas},
@@ -37,6 +37,7 @@ pub mod dead_letter;
 pub mod error;
 mod excerpt;
 mod headers;
+pub mod keyword_plan;
 pub mod plan;
 mod record;
 pub mod registry;
@@ -62,6 +63,8 @@ pub struct Pipeline {
     pub metrics: ChatMetrics,
     /// Wakes the eraser.
     pub closed: Arc<Notify>,
+    /// Wakes who matches new posts with keywords.
+    pub to_match: Arc<Notify>,
 }
 
 /// Consumes until `shutdown`, then finishes the batch at hand and commits.
@@ -157,6 +160,7 @@ impl Pipeline {
         self.bury(&dead).await?;
         self.metrics.stage(Stage::Decode, begun.elapsed());
         let events = understood.iter().filter_map(|record| record.event.clone());
+        self.take_in_keywords(events.clone()).await?;
         for step in plan::plan(events) {
             self.carry_out(&step, received_at).await?;
         }
@@ -229,7 +233,19 @@ impl Pipeline {
             self.metrics.rooms_closed(closed.rooms);
             self.closed.notify_one();
         }
+        if closed.to_match {
+            self.to_match.notify_one();
+        }
         Ok(closed.rooms)
+    }
+
+    async fn take_in_keywords(&self, events: impl Iterator<Item = Event>) -> Result<(), Failure> {
+        let plan = keyword_plan::plan(events);
+        if !plan.is_empty() {
+            let told = self.store.take_in_keywords(&plan, now()).await?;
+            self.metrics.matches_told(told);
+        }
+        Ok(())
     }
 
     /// Tells metrics and operators what took effect.
@@ -258,6 +274,8 @@ impl Pipeline {
         let received_at = now();
         let understood = self.read(&message).await?;
         let mut rooms = 0;
+        self.take_in_keywords(understood.event.clone().into_iter())
+            .await?;
         for step in plan::plan(understood.event) {
             rooms += self.carry_out(&step, received_at).await?;
         }
@@ -278,7 +296,7 @@ impl Pipeline {
             return Ok(change_event::heartbeat(value)?);
         }
         let key = self.frame(Part::Key, message.key()).await?;
-        Ok(change_event::decode(Record {
+        let record = Record {
             position: Position {
                 partition: message.partition(),
                 offset: message.offset(),
@@ -286,7 +304,15 @@ impl Pipeline {
             key,
             value,
             moved_to: headers::value(message, change_event::MOVED_TO),
-        })?)
+        };
+        if message.topic().ends_with(change_event::KEYWORDS_TOPIC) {
+            return Ok(change_event::decode_keyword(record)?);
+        }
+        let mut understood = change_event::decode(record)?;
+        if headers::value(message, change_event::MOVED_FROM).is_some() {
+            understood.moved_here();
+        }
+        Ok(understood)
     }
 
     async fn frame<'a>(

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::clock;
 
 use crate::{
+    keyword::Kept,
     message::Message,
     notification::Notification,
     room::Room,
@@ -39,8 +40,10 @@ pub mod dead_letters;
 pub mod deletions;
 pub mod erasures;
 mod indexes;
+pub mod keywords;
 pub mod leases;
 mod leaving;
+pub mod matches;
 pub mod messages;
 mod moves;
 pub mod notifications;
@@ -69,6 +72,7 @@ pub struct Store {
     /// Members who are erased.
     pub erasures: Collection<Erasure>,
     pub dead_letters: Collection<DeadLetter>,
+    pub keywords: Collection<Kept>,
     pub writer_schemas: Collection<Document>,
     turns: Turns,
     left_open: LeftOpen,
@@ -120,6 +124,7 @@ impl Store {
             blocks: db.collection("blocks"),
             erasures: db.collection("erasures"),
             dead_letters: db.collection("dead_letters"),
+            keywords: db.collection("keywords"),
             writer_schemas: db.collection("writer_schemas"),
             turns: Turns::new(),
             left_open: LeftOpen::default(),
