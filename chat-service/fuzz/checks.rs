@@ -214,7 +214,9 @@ fn says(understood: Understood, id: i64, (reader, mut body): Datum<'_>) {
         op,
         committed_ms,
         event,
+        notification,
     } = understood;
+    assert_eq!(notification, None);
     let Ok(datum) = reader.read_value(&mut body) else {
         // That reader refuses some logical types.
         return;
@@ -263,12 +265,12 @@ fn says(understood: Understood, id: i64, (reader, mut body): Datum<'_>) {
 fn letter(op: Op) -> &'static str {
     match op {
         Op::Create => "c",
-        Op::Read => "r",
+        Op::Read | Op::IncrementalRead => "r",
         Op::Update => "u",
         Op::Delete => "d",
         Op::Truncate => "t",
         Op::Message => "m",
-        Op::Tombstone | Op::Heartbeat => panic!("{op:?} is no operation of an envelope"),
+        Op::Tombstone | Op::Heartbeat | Op::Notification => panic!("{op:?} is no operation of an envelope"),
     }
 }
 

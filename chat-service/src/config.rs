@@ -7,7 +7,11 @@ use secrecy::SecretString;
 use service_kit::{auth::AuthConfig, duration::parse as duration, origin::Origins, telemetry::LogConfig};
 
 use crate::{
-    cdc::{breaker::Limits, change_event::HEARTBEAT_TOPIC},
+    cdc::{
+        breaker::Limits,
+        change_event::{HEARTBEAT_TOPIC, KEYWORDS_TOPIC},
+        notification::NOTIFICATION_TOPIC,
+    },
     http::{rate::Rate, session::cookie_name},
 };
 
@@ -146,9 +150,19 @@ impl KafkaConfig {
         format!("{}.public.trade_posts", self.topic_prefix)
     }
 
+    /// Debezium's topic of the table `keywords`.
+    pub fn keywords_topic(&self) -> String {
+        format!("{}{KEYWORDS_TOPIC}", self.topic_prefix)
+    }
+
     /// Debezium's topic of heartbeats.
     pub fn heartbeat_topic(&self) -> String {
         format!("{HEARTBEAT_TOPIC}{}", self.topic_prefix)
+    }
+
+    /// Debezium's topic of what it says of snapshots (`notification.sink.topic.name`).
+    pub fn notification_topic(&self) -> String {
+        format!("{NOTIFICATION_TOPIC}{}", self.topic_prefix)
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
     matcher::Matcher,
     member_eraser::MemberEraser,
     metrics::{ChatMetrics, Freshness, MongoClient},
+    reconciler::Reconciler,
     store::Store,
 };
 
@@ -54,6 +55,8 @@ pub mod metrics;
 pub mod notification;
 pub mod outbox;
 mod readiness;
+mod reconciler;
+pub mod reconciliation;
 pub mod room;
 mod stock;
 pub mod store;
@@ -159,6 +162,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         metrics: pipeline.metrics.clone(),
     };
     tasks.spawn("matcher", matcher.run(shutdown.clone()));
+    let reconciler = Reconciler {
+        pipeline: Arc::clone(&pipeline),
+        kafka: config.kafka.clone(),
+    };
+    tasks.spawn("reconciler", reconciler.run(shutdown.clone()));
     tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 

@@ -18,6 +18,7 @@ use service_kit::metrics::Metrics;
 
 use crate::{
     cdc::{change_event::Understood, status::Status},
+    reconciliation::Ended,
     store::now,
 };
 
@@ -42,6 +43,9 @@ pub const MEMBER_ERASURES_UNFINISHED: &str = "member_erasures_unfinished";
 pub const MESSAGES_ERASED: &str = "messages_erased";
 pub const TRADE_POSTS_TO_MATCH: &str = "trade_posts_to_match";
 pub const MATCHES_TOLD: &str = "trade_post_matches_told";
+pub const RECONCILIATIONS: &str = "reconciliations";
+pub const RECONCILIATIONS_UNFINISHED: &str = "reconciliations_unfinished";
+pub const POSTS_RECONCILED: &str = "posts_reconciled";
 pub const STREAMS_OPEN: &str = "streams_open";
 pub const STREAMS_ENDED: &str = "streams_ended";
 pub const STREAMS_OVERRUN: &str = "streams_overrun";
@@ -75,6 +79,9 @@ pub struct ChatMetrics {
     messages_erased: Counter,
     pub trade_posts_to_match: Gauge,
     matches_told: Counter,
+    reconciliations: Family<Outcome, Counter>,
+    pub reconciliations_unfinished: Gauge,
+    posts_reconciled: Counter,
     pub streams_open: Gauge,
     streams_ended: Family<Cause, Counter>,
     /// Times that a reader was slower than its events.
@@ -132,12 +139,18 @@ struct StageLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Partition {
+    topic: String,
     partition: i32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cause {
     cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -237,6 +250,20 @@ impl ChatMetrics {
                     "Members told of a new post with one of their keywords",
                     Counter::default(),
                 ),
+                reconciliations: with.family(
+                    RECONCILIATIONS,
+                    "Repairs of missed deletes that have ended, by outcome",
+                ),
+                reconciliations_unfinished: with.metric(
+                    RECONCILIATIONS_UNFINISHED,
+                    "1 while a repair of missed deletes has not ended",
+                    Gauge::default(),
+                ),
+                posts_reconciled: with.metric(
+                    POSTS_RECONCILED,
+                    "Posts closed by repairs because their delete was missed",
+                    Counter::default(),
+                ),
                 streams_open: with.metric(STREAMS_OPEN, "Open event streams", Gauge::default()),
                 streams_ended: with.family(STREAMS_ENDED, "Event streams that ended, by cause"),
                 streams_overrun: with.metric(
@@ -305,15 +332,19 @@ impl ChatMetrics {
     }
 
     /// The lag of the partitions that are assigned; of others nothing is known.
-    pub fn lag(&self, partitions: impl Iterator<Item = (i32, i64)>) {
+    pub fn lag(&self, partitions: impl Iterator<Item = ((String, i32), i64)>) {
         self.lag.clear();
-        for (partition, records) in partitions {
-            self.lag.get_or_create(&Partition { partition }).set(records);
+        for ((topic, partition), records) in partitions {
+            self.lag
+                .get_or_create(&Partition { topic, partition })
+                .set(records);
         }
     }
 
-    pub fn stood_still(&self, partition: i32) {
-        self.stood_still.get_or_create(&Partition { partition }).inc();
+    pub fn stood_still(&self, topic: String, partition: i32) {
+        self.stood_still
+            .get_or_create(&Partition { topic, partition })
+            .inc();
     }
 
     /// A request met the fence of a deleted post or a closed room.
@@ -328,6 +359,21 @@ impl ChatMetrics {
 
     pub fn rooms_closed(&self, rooms: usize) {
         self.rooms_closed.inc_by(rooms as u64);
+    }
+
+    pub fn reconciliation_ended(&self, ended: Ended) {
+        let outcome = match ended {
+            Ended::Done => "done",
+            Ended::Failed => "failed",
+            Ended::Cancelled => "cancelled",
+        };
+        self.reconciliations.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A reconciliation has closed so many posts and rooms.
+    pub fn posts_reconciled(&self, posts: i64, rooms: i64) {
+        self.posts_reconciled.inc_by(posts.unsigned_abs());
+        self.rooms_closed.inc_by(rooms.unsigned_abs());
     }
 
     pub fn stream_ended(&self, end: StreamEnd) {

@@ -1,5 +1,5 @@
-//! Counts what waits in MongoDB, for metrics: deletions and erasures that are not done, posts that are
-//! not matched, dead letters.
+//! Counts what waits in MongoDB, for metrics: deletions, erasures and reconciliations that are not
+//! done, posts that are not matched, dead letters.
 
 use std::time::Duration;
 
@@ -56,6 +56,11 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
     metrics
         .trade_posts_to_match
         .set(i64::try_from(to_match).unwrap_or(i64::MAX));
+    let ended = ["done", "failed", "cancelled"];
+    let reconciliations = store
+        .reconciliations
+        .count_documents(doc! { "state": { "$nin": ended } })
+        .await?;
     // Of many: counted by the collection's own record, not one by one.
     let dead = store.dead_letters.estimated_document_count().await?;
     metrics
@@ -65,6 +70,9 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
     metrics
         .member_erasures_unfinished
         .set(i64::try_from(members).unwrap_or(i64::MAX));
+    metrics
+        .reconciliations_unfinished
+        .set(i64::try_from(reconciliations).unwrap_or(i64::MAX));
     metrics.dead_letters.set(i64::try_from(dead).unwrap_or(i64::MAX));
     Ok(())
 }

@@ -59,6 +59,8 @@ impl Capture {
             config.insert("database.dbname".to_owned(), self.database.clone());
         }
         config.insert("topic.prefix".to_owned(), self.topic_prefix.clone());
+        let notifications = format!("__debezium-notification.{}", self.topic_prefix);
+        config.insert("notification.sink.topic.name".to_owned(), notifications);
         config.insert("slot.name".to_owned(), self.slot.clone());
         config.extend(self.settings.clone());
         Ok(config)
@@ -134,6 +136,7 @@ mod tests {
         for (setting, value) in [
             ("database.dbname", "deletes"),
             ("topic.prefix", "deletes"),
+            ("notification.sink.topic.name", "__debezium-notification.deletes"),
             ("slot.name", "deletes"),
             ("poll.interval.ms", "500"),
         ] {

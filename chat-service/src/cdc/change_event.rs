@@ -8,7 +8,7 @@
 use apache_avro::{error::Details, reader::datum::GenericDatumReader};
 use serde::de::DeserializeOwned;
 
-use super::{excerpt::excerpt, record::record, wire::WireError};
+use super::{excerpt::excerpt, notification::Notification, record::record, wire::WireError};
 
 mod keyword;
 
@@ -45,6 +45,8 @@ pub struct Understood {
     pub committed_ms: Option<i64>,
     /// What it says of posts or keywords, if it is about them.
     pub event: Option<Event>,
+    /// What Debezium says of a snapshot that somebody asked for.
+    pub notification: Option<Notification>,
 }
 
 impl Understood {
@@ -65,6 +67,9 @@ impl Understood {
 pub enum Op {
     Create,
     Read,
+    /// A read of an incremental snapshot. Its position is that of the window it was read in, so it may lie
+    /// behind changes that were not committed yet and that it does not show.
+    IncrementalRead,
     Update,
     Delete,
     Truncate,
@@ -72,6 +77,7 @@ pub enum Op {
     Message,
     Tombstone,
     Heartbeat,
+    Notification,
 }
 
 impl Op {
@@ -80,12 +86,14 @@ impl Op {
         match self {
             Self::Create => "create",
             Self::Read => "read",
+            Self::IncrementalRead => "incremental_read",
             Self::Update => "update",
             Self::Delete => "delete",
             Self::Truncate => "truncate",
             Self::Message => "message",
             Self::Tombstone => "tombstone",
             Self::Heartbeat => "heartbeat",
+            Self::Notification => "notification",
         }
     }
 
@@ -245,10 +253,11 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             op: Op::Tombstone,
             committed_ms: None,
             event: Some(event),
+            notification: None,
         });
     };
     let envelope: Envelope = read(Part::Value, value)?;
-    let op = operation(&envelope.op)?;
+    let op = operation(&envelope.op, &envelope.source)?;
     let times = times(&envelope.source, envelope.ts_ms)?;
     let event = match op {
         Op::Message => None,
@@ -261,7 +270,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             lsn: lsn(&envelope.source)?,
             times,
         }),
-        Op::Create | Op::Read | Op::Update => {
+        Op::Create | Op::Read | Op::IncrementalRead | Op::Update => {
             let key = key(record.key)?;
             Some(post_event(key, record.position, upsert(key, op, envelope)?))
         }
@@ -277,12 +286,13 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             };
             Some(post_event(key, record.position, change))
         }
-        Op::Tombstone | Op::Heartbeat => None,
+        Op::Tombstone | Op::Heartbeat | Op::Notification => None,
     };
     Ok(Understood {
         op,
         committed_ms: Some(times.committed_ms),
         event,
+        notification: None,
     })
 }
 
@@ -294,11 +304,16 @@ pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
         op: Op::Heartbeat,
         committed_ms: Some(time(ts_ms)?),
         event: None,
+        notification: None,
     })
 }
 
-fn operation(letter: &str) -> Result<Op, MalformedRecord> {
-    Op::of(letter).ok_or_else(|| MalformedRecord::UnknownOperation(excerpt(letter)))
+fn operation(letter: &str, source: &Source) -> Result<Op, MalformedRecord> {
+    match Op::of(letter) {
+        Some(Op::Read) if source.lsn.is_none() => Ok(Op::IncrementalRead),
+        Some(op) => Ok(op),
+        None => Err(MalformedRecord::UnknownOperation(excerpt(letter))),
+    }
 }
 
 fn times(source: &Source, captured_ms: Option<i64>) -> Result<CaptureTimes, MalformedRecord> {
@@ -389,7 +404,10 @@ fn time(ms: i64) -> Result<i64, MalformedRecord> {
 
 /// Decodes one datum and checks that nothing is left over: a datum that was cut, or read with another
 /// schema than it was written with, hardly ever ends where its bytes do.
-fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Result<T, MalformedRecord> {
+pub(super) fn read<T: DeserializeOwned>(
+    part: Part,
+    (reader, mut body): Datum<'_>,
+) -> Result<T, MalformedRecord> {
     let datum = reader
         .read_deser(&mut body)
         .map_err(|error| MalformedRecord::Avro {

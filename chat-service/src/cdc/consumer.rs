@@ -30,8 +30,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    change_event::HEARTBEAT_TOPIC,
-    context::Context,
+    context::{Begin, Context, begin_of},
     coverage,
     error::{Decision, Failure},
     headers,
@@ -50,10 +49,10 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// How often librdkafka reports lag and the brokers' state.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A consumer of the captured table's topic, and of Debezium's heartbeats.
+/// A consumer of the captured tables' topics, and of what Debezium says beside it.
 pub struct Consumer {
     client: ClientConfig,
-    topics: [String; 2],
+    topics: Vec<String>,
     inner: Arc<StreamConsumer<Context>>,
     status: Arc<Status>,
     metrics: ChatMetrics,
@@ -84,9 +83,6 @@ impl Consumer {
     ) -> KafkaResult<Self> {
         let mut client = ClientConfig::new();
         client
-            .set("bootstrap.servers", &config.kafka_bootstrap_servers)
-            .set("group.id", &config.kafka_group_id)
-            .set("client.id", "chat-service")
             .set("enable.auto.commit", "true")
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
@@ -105,9 +101,7 @@ impl Consumer {
         if let Some(instance) = &config.kafka_group_instance_id {
             client.set("group.instance.id", instance);
         }
-        for (property, value) in &config.kafka_property {
-            client.set(property, value);
-        }
+        address(&mut client, config);
         let context = Context {
             kafka,
             status: Arc::clone(&status),
@@ -115,7 +109,12 @@ impl Consumer {
             left_behind: Arc::default(),
             unchecked: Arc::default(),
         };
-        let topics = [config.trade_posts_topic(), config.heartbeat_topic()];
+        let topics = vec![
+            config.trade_posts_topic(),
+            config.keywords_topic(),
+            config.heartbeat_topic(),
+            config.notification_topic(),
+        ];
         Ok(Self {
             inner: Arc::new(join(&client, &topics, context)?),
             client,
@@ -245,7 +244,7 @@ impl Consumer {
                 error = moved.err().map(tracing::field::display),
                 "a partition has records and stands still; it is read anew from where it was"
             );
-            self.metrics.stood_still(partition);
+            self.metrics.stood_still(topic, partition);
         }
     }
 
@@ -269,7 +268,7 @@ impl Consumer {
                     "partitions are nobody's; leaving the group to join it again"
                 );
                 inner.unsubscribe();
-                if let Err(error) = inner.subscribe(&[&topics[0], &topics[1]]) {
+                if let Err(error) = inner.subscribe(&names(&topics)) {
                     warn!(%error, "the group was left and is not joined");
                 }
             }
@@ -293,8 +292,8 @@ impl Consumer {
     /// The effect of `batch` is durable: its offsets may be committed.
     pub fn done(&self, batch: &[OwnedMessage]) {
         let mut next: HashMap<(&str, i32), i64> = HashMap::new();
-        let of_posts = |message: &&OwnedMessage| !message.topic().starts_with(HEARTBEAT_TOPIC);
-        for message in batch.iter().filter(of_posts) {
+        let of_table = |message: &&OwnedMessage| begin_of(message.topic()) == Begin::Committed;
+        for message in batch.iter().filter(of_table) {
             let next = next.entry((message.topic(), message.partition())).or_default();
             *next = (*next).max(message.offset() + 1);
         }
@@ -346,12 +345,23 @@ fn assignment_strategy(config: &KafkaConfig) -> &'static str {
     }
 }
 
-fn join(
-    client: &ClientConfig,
-    topics: &[String; 2],
-    context: Context,
-) -> KafkaResult<StreamConsumer<Context>> {
+fn join(client: &ClientConfig, topics: &[String], context: Context) -> KafkaResult<StreamConsumer<Context>> {
     let inner: StreamConsumer<Context> = client.create_with_context(context)?;
-    inner.subscribe(&[&topics[0], &topics[1]])?;
+    inner.subscribe(&names(topics))?;
     Ok(inner)
+}
+
+fn names(topics: &[String]) -> Vec<&str> {
+    topics.iter().map(String::as_str).collect()
+}
+
+/// Where Kafka is, as whom it is asked, and what the operator says of that.
+pub(super) fn address(client: &mut ClientConfig, config: &KafkaConfig) {
+    client
+        .set("bootstrap.servers", &config.kafka_bootstrap_servers)
+        .set("group.id", &config.kafka_group_id)
+        .set("client.id", "chat-service");
+    for (property, value) in &config.kafka_property {
+        client.set(property, value);
+    }
 }

@@ -1,6 +1,7 @@
 //! What librdkafka reports beside records: rebalances, statistics, errors and its log.
 //!
-//! Invariant: a partition begins where the group has committed, or at its first record if the group never has.
+//! Invariant: a partition of a captured table begins where the group has committed, or at its first record if the
+//! group never has.
 
 use std::{
     sync::{
@@ -22,12 +23,36 @@ use tracing::{debug, info, warn};
 
 use super::{
     change_event::HEARTBEAT_TOPIC,
+    notification::NOTIFICATION_TOPIC,
     status::{Partition, Report, Status},
 };
 use crate::metrics::ChatMetrics;
 
 /// How long the group's coordinator may take to tell what was committed.
 const COMMITTED_BOUND: Duration = Duration::from_secs(10);
+
+/// Where the partitions of a topic begin when they are assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Behind what the group has committed.
+    Committed,
+    /// At the first record, each time: they are few, and may be read again to no further effect. So it does not
+    /// matter whether the topic has kept what a committed offset stands for.
+    First,
+    /// Behind the last record: only those to come count.
+    Next,
+}
+
+/// What Debezium says beside changes is in topics of its own; all others are captured tables.
+pub fn begin_of(topic: &str) -> Begin {
+    if topic.starts_with(HEARTBEAT_TOPIC) {
+        Begin::Next
+    } else if topic.starts_with(NOTIFICATION_TOPIC) {
+        Begin::First
+    } else {
+        Begin::Committed
+    }
+}
 
 /// Takes what librdkafka reports beside records.
 #[derive(Clone)]
@@ -86,11 +111,11 @@ impl ClientContext for Context {
 impl Context {
     fn tell_lag(&self) {
         let partitions = self.status.get().partitions;
-        let posts = partitions
-            .iter()
-            .filter(|((topic, _), _)| !topic.starts_with(HEARTBEAT_TOPIC));
+        let tables = partitions
+            .into_iter()
+            .filter(|((topic, _), _)| begin_of(topic) == Begin::Committed);
         self.metrics
-            .lag(posts.filter_map(|((_, number), partition)| Some((*number, partition.lag?))));
+            .lag(tables.filter_map(|(key, partition)| Some((key, partition.lag?))));
     }
 
     fn assigned(&self, partitions: &TopicPartitionList) {
@@ -167,8 +192,7 @@ impl ConsumerContext for Context {
 }
 
 /// Lets partitions that the group never committed begin at their first record; the client's own reset
-/// does not tell them from partitions whose committed offset was removed. Of heartbeats only those to
-/// come count.
+/// does not tell them from partitions whose committed offset was removed.
 fn begin_where_nothing_was_committed(
     consumer: &BaseConsumer<Context>,
     partitions: &mut TopicPartitionList,
@@ -178,11 +202,13 @@ fn begin_where_nothing_was_committed(
     }
     let committed = consumer.committed_offsets(partitions.clone(), COMMITTED_BOUND)?;
     for known in committed.elements() {
-        if known.topic().starts_with(HEARTBEAT_TOPIC) {
-            partitions.set_partition_offset(known.topic(), known.partition(), Offset::End)?;
-        } else if known.offset() == Offset::Invalid {
-            partitions.set_partition_offset(known.topic(), known.partition(), Offset::Beginning)?;
-        }
+        let begin = match begin_of(known.topic()) {
+            Begin::Next => Offset::End,
+            Begin::First => Offset::Beginning,
+            Begin::Committed if known.offset() == Offset::Invalid => Offset::Beginning,
+            Begin::Committed => continue,
+        };
+        partitions.set_partition_offset(known.topic(), known.partition(), begin)?;
     }
     Ok(())
 }

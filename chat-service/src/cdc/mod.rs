@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use self::{
     breaker::{Breaker, Outcome},
-    change_event::{Event, Part, Position, Record, Understood},
+    change_event::{Change, Event, Op, Part, Position, Record, Understood},
     consumer::Consumer,
     error::{Decision, Failure},
     registry::{SchemaError, WriterSchemas},
@@ -24,6 +24,7 @@ use self::{
 };
 use crate::{
     metrics::{ChatMetrics, Stage},
+    reconciliation::{self, Ended},
     store::{Store, dead_letters::DeadLetter, now},
 };
 
@@ -38,6 +39,8 @@ pub mod error;
 mod excerpt;
 mod headers;
 pub mod keyword_plan;
+pub mod notification;
+pub mod offsets;
 pub mod plan;
 mod record;
 pub mod registry;
@@ -96,6 +99,9 @@ pub async fn run(
                 let complaint = chain(&failure);
                 if complaint == last_complaint {
                     debug!(error = complaint, "no records from Kafka for now");
+                } else if failure.is_missing_topic() {
+                    info!("a topic is not there yet; it comes with its first record");
+                    last_complaint = complaint;
                 } else {
                     warn!(error = complaint, "no records from Kafka for now");
                     last_complaint = complaint;
@@ -156,14 +162,16 @@ impl Pipeline {
 
     async fn attempt(&self, batch: &[OwnedMessage], received_at: DateTime) -> Result<(), Failure> {
         let begun = Instant::now();
-        let (understood, dead, breaker) = self.read_all(batch, received_at).await?;
+        let (mut understood, dead, breaker) = self.read_all(batch, received_at).await?;
         self.bury(&dead).await?;
+        self.place_reads(&mut understood).await?;
         self.metrics.stage(Stage::Decode, begun.elapsed());
         let events = understood.iter().filter_map(|record| record.event.clone());
         self.take_in_keywords(events.clone()).await?;
         for step in plan::plan(events) {
             self.carry_out(&step, received_at).await?;
         }
+        self.heed(&understood).await?;
         *self.breaker.lock().unwrap_or_else(PoisonError::into_inner) = breaker;
         self.tell(&understood, dead.len());
         Ok(())
@@ -248,6 +256,46 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Gives the reads of a reconciliation's snapshot the position that they count from: its start.
+    async fn place_reads(&self, understood: &mut [Understood]) -> Result<(), Failure> {
+        let mut reads: Vec<&mut i64> = understood
+            .iter_mut()
+            .filter(|record| record.op == Op::IncrementalRead)
+            .filter_map(|record| match &mut record.event {
+                Some(Event::Post(event)) => match &mut event.change {
+                    Change::Upsert { lsn, .. } => Some(lsn),
+                    _ => None,
+                },
+                _ => None,
+            })
+            .collect();
+        let Some(newest) = reads.iter().map(|lsn| **lsn).max() else {
+            return Ok(());
+        };
+        let runs = self.store.reconciliations_begun(newest).await?;
+        for lsn in &mut reads {
+            **lsn = reconciliation::position_of_read(**lsn, &runs);
+        }
+        Ok(())
+    }
+
+    /// Takes in what Debezium says of the snapshot that a reconciliation waits for.
+    async fn heed(&self, understood: &[Understood]) -> Result<(), Failure> {
+        let notifications = understood
+            .iter()
+            .filter_map(|record| record.notification.as_ref());
+        for (id, said) in notification::by_snapshot(notifications) {
+            if let Some(reason) = self.store.reconciliation_heard(id, &said, now()).await? {
+                self.metrics.reconciliation_ended(Ended::Failed);
+                error!(
+                    reconciliation.id = id,
+                    "the reconciliation failed, nothing is closed: {reason}"
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Tells metrics and operators what took effect.
     fn tell(&self, understood: &[Understood], dead: usize) {
         let at = now();
@@ -272,7 +320,10 @@ impl Pipeline {
     pub async fn replay(&self, letter: DeadLetter) -> Result<usize, Failure> {
         let message = dead_letter::message(letter);
         let received_at = now();
-        let understood = self.read(&message).await?;
+        let mut understood = [self.read(&message).await?];
+        self.place_reads(&mut understood).await?;
+        self.heed(&understood).await?;
+        let [understood] = understood;
         let mut rooms = 0;
         self.take_in_keywords(understood.event.clone().into_iter())
             .await?;
@@ -294,6 +345,15 @@ impl Pipeline {
         if message.topic().starts_with(change_event::HEARTBEAT_TOPIC) {
             let value = value.ok_or(change_event::MalformedRecord::MissingValue)?;
             return Ok(change_event::heartbeat(value)?);
+        }
+        if message.topic().starts_with(notification::NOTIFICATION_TOPIC) {
+            let value = value.ok_or(change_event::MalformedRecord::MissingValue)?;
+            return Ok(Understood {
+                op: Op::Notification,
+                committed_ms: None,
+                event: None,
+                notification: notification::decode(value)?,
+            });
         }
         let key = self.frame(Part::Key, message.key()).await?;
         let record = Record {

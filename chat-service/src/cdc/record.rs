@@ -9,9 +9,20 @@ use serde::{
     de::{DeserializeSeed, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor},
 };
 
+/// A field's name in the record: its own, or the one that is given because it is none in Rust.
+macro_rules! field_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $name:literal) => {
+        $name
+    };
+}
+pub(crate) use field_name;
+
 /// Declares a struct that is read from a record with at least these fields.
 macro_rules! record {
-    (struct $name:ident { $($field:ident: $type:ty),+ $(,)? }) => {
+    (struct $name:ident { $($field:ident $(= $other:literal)?: $type:ty),+ $(,)? }) => {
         #[derive(Debug)]
         struct $name { $($field: $type),+ }
 
@@ -27,11 +38,11 @@ macro_rules! record {
                     }
 
                     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
-                        const NAMES: &[&str] = &[$(stringify!($field)),+];
+                        const NAMES: &[&str] = &[$($crate::cdc::record::field_name!($field $($other)?)),+];
                         $(let mut $field: Option<$type> = None;)+
                         while let Some(name) = map.next_key_seed($crate::cdc::record::OneOf(NAMES))? {
                             match name {
-                                $(Some(stringify!($field)) => {
+                                $(Some($crate::cdc::record::field_name!($field $($other)?)) => {
                                     $field = Some(map.next_value().map_err(|error| {
                                         serde::de::Error::custom(format_args!(
                                             concat!(stringify!($field), ": {}"), error
@@ -44,7 +55,9 @@ macro_rules! record {
                             }
                         }
                         $(let $field = $field
-                            .ok_or_else(|| serde::de::Error::missing_field(stringify!($field)))?;)+
+                            .ok_or_else(|| {
+                                serde::de::Error::missing_field($crate::cdc::record::field_name!($field $($other)?))
+                            })?;)+
                         Ok($name { $($field),+ })
                     }
                 }

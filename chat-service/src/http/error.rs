@@ -14,6 +14,7 @@ use crate::{
     live::hub::Full,
     message::InvalidText,
     notification::CloseReason,
+    reconciliation::State,
     room::{Closed, Refusal},
 };
 
@@ -48,6 +49,14 @@ pub enum ApiError {
     Streams(Full),
     #[error("nobody asked to erase that member")]
     NoErasure,
+    #[error("no such reconciliation")]
+    NoReconciliation,
+    #[error("reconciliation {0} has not ended")]
+    Reconciling(String),
+    #[error("there was a reconciliation of that id")]
+    ReconciliationIdUsed,
+    #[error("the reconciliation is {}", .0.name())]
+    ReconciliationState(State),
     #[error("no such dead letter")]
     NoDeadLetter,
     #[error("the record is not understood: {0}")]
@@ -147,6 +156,30 @@ impl From<ApiError> for Problem {
                 .retry_after(CAPTURE),
             },
             ApiError::NoErasure => Self::not_found("erasure"),
+            ApiError::NoReconciliation => Self::not_found("reconciliation"),
+            ApiError::Reconciling(id) => Self::new(
+                StatusCode::CONFLICT,
+                "reconciliation-unfinished",
+                "Another reconciliation has not ended",
+            )
+            .detail(format!(
+                "Reconciliation {id} has not ended. End it with POST /admin/v1/reconciliations/{id}/cancel, or wait \
+                 for it if it is closing."
+            ))
+            .with("id", id),
+            ApiError::ReconciliationIdUsed => Self::new(
+                StatusCode::CONFLICT,
+                "id-used",
+                "There was a reconciliation of that id",
+            )
+            .detail("Each needs an id of its own: it tells its snapshot from others."),
+            ApiError::ReconciliationState(state) => Self::new(
+                StatusCode::CONFLICT,
+                "wrong-state",
+                "The reconciliation is in another state",
+            )
+            .detail(format!("It is {}; that does not lead on from there.", state.name()))
+            .with("state", state.name()),
             ApiError::NoDeadLetter => Self::not_found("dead letter"),
             ApiError::NotUnderstood(reason) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -251,6 +284,14 @@ mod tests {
             (ApiError::Streams(Full::Closing), 429, "instance-full"),
             (ApiError::NoErasure, 404, "not-found"),
             (ApiError::NoDeadLetter, 404, "not-found"),
+            (ApiError::NoReconciliation, 404, "not-found"),
+            (
+                ApiError::Reconciling("r1".into()),
+                409,
+                "reconciliation-unfinished",
+            ),
+            (ApiError::ReconciliationIdUsed, 409, "id-used"),
+            (ApiError::ReconciliationState(State::Closing), 409, "wrong-state"),
             (ApiError::NotUnderstood("wrong".into()), 422, "not-understood"),
             (
                 ApiError::Pipeline(Failure::Store(down().into())),

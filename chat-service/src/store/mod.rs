@@ -28,6 +28,7 @@ use crate::{
         deletions::Deletion,
         erasures::Erasure,
         posts::TradePost,
+        reconciliations::Reconciliation,
         transaction::{LeftOpen, Transaction},
         turns::Turns,
     },
@@ -45,11 +46,13 @@ pub mod leases;
 mod leaving;
 pub mod matches;
 pub mod messages;
+pub mod missed;
 mod moves;
 pub mod notifications;
 pub mod posts;
 mod projection;
 pub mod reads;
+pub mod reconciliations;
 pub mod rooms;
 mod transaction;
 mod turns;
@@ -71,6 +74,9 @@ pub struct Store {
     pub blocks: Collection<Block>,
     /// Members who are erased.
     pub erasures: Collection<Erasure>,
+    /// Repairs of deletes that were missed.
+    pub reconciliations: Collection<Reconciliation>,
+    latest_reconciliation: Collection<Document>,
     pub dead_letters: Collection<DeadLetter>,
     pub keywords: Collection<Kept>,
     pub writer_schemas: Collection<Document>,
@@ -123,6 +129,8 @@ impl Store {
             truncates: db.collection("truncates"),
             blocks: db.collection("blocks"),
             erasures: db.collection("erasures"),
+            reconciliations: db.collection("reconciliations"),
+            latest_reconciliation: db.collection("latest_reconciliation"),
             dead_letters: db.collection("dead_letters"),
             keywords: db.collection("keywords"),
             writer_schemas: db.collection("writer_schemas"),
@@ -160,6 +168,16 @@ impl Store {
 pub enum Edge<K> {
     After(K),
     Before(K),
+}
+
+impl<K> Edge<K> {
+    /// The same row by another key.
+    pub fn map<L>(self, key: impl FnOnce(K) -> L) -> Edge<L> {
+        match self {
+            Self::After(row) => Edge::After(key(row)),
+            Self::Before(row) => Edge::Before(key(row)),
+        }
+    }
 }
 
 /// The part of a sequence that a page shows: the newest first, or the oldest first behind `after`.

@@ -43,6 +43,7 @@ pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord>
             op: Op::Tombstone,
             committed_ms: None,
             event: Some(event(record, KeywordChange::Tombstone)?),
+            notification: None,
         });
     };
     let Envelope {
@@ -51,7 +52,7 @@ pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord>
         source,
         ts_ms,
     } = read(Part::Value, value)?;
-    let op = operation(&op)?;
+    let op = operation(&op, &source)?;
     let times = times(&source, ts_ms)?;
     let event = match op {
         Op::Message => None,
@@ -61,7 +62,7 @@ pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord>
             return Err(MalformedRecord::UnexpectedRow(op.name()));
         }
         Op::Truncate => Some(Event::KeywordsTruncated { lsn: lsn(&source)? }),
-        Op::Create | Op::Read | Op::Update => {
+        Op::Create | Op::Read | Op::IncrementalRead | Op::Update => {
             let key = key(record.key)?;
             let row = after.ok_or(MalformedRecord::MissingRow(op.name()))?;
             if row.id != key {
@@ -81,12 +82,13 @@ pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord>
             let lsn = lsn(&source)?;
             Some(event(record, KeywordChange::Delete { lsn })?)
         }
-        Op::Tombstone | Op::Heartbeat => None,
+        Op::Tombstone | Op::Heartbeat | Op::Notification => None,
     };
     Ok(Understood {
         op,
         committed_ms: Some(times.committed_ms),
         event,
+        notification: None,
     })
 }
 

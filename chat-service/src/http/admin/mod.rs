@@ -1,5 +1,5 @@
-//! For operators: what was deleted, what was not understood, how the consumer is doing; and the erasure of
-//! members.
+//! For operators: what was deleted, what was not understood, how the consumer is doing; the erasure of
+//! members and the repair of deletes that were missed.
 //!
 //! Invariant: this is on the listener that is not public, and needs no token.
 
@@ -14,12 +14,13 @@ mod consumer;
 mod dead_letters;
 mod deletions;
 mod members;
+mod reconciliations;
 
 /// What is not a route's.
 #[derive(OpenApi)]
 #[openapi(info(
     title = "chat-service for operators",
-    description = "What was deleted, what was not understood, how the consumer is doing; and the erasure of members."
+    description = "What was deleted, what was not understood, how the consumer is doing; the erasure of members and the repair of deletes that were missed."
 ))]
 struct Document;
 
@@ -33,6 +34,12 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(dead_letters::replay_page))
         .routes(routes!(dead_letters::show, dead_letters::discard))
         .routes(routes!(dead_letters::replay))
+        .routes(routes!(reconciliations::list, reconciliations::begin))
+        .routes(routes!(reconciliations::show))
+        .routes(routes!(reconciliations::candidates))
+        .routes(routes!(reconciliations::drain))
+        .routes(routes!(reconciliations::confirm))
+        .routes(routes!(reconciliations::cancel))
         .routes(routes!(consumer::show))
         .routes(routes!(consumer::resume))
 }

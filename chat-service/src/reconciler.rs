@@ -1,0 +1,139 @@
+//! Carries reconciliations on: finds out when everything that a snapshot showed has taken effect, and closes what
+//! an operator has confirmed.
+//!
+//! Invariant: any instance may do any step, and every step may be repeated. Closing is leased, so one does it at a
+//! time and another goes on where one has died.
+
+use std::{sync::Arc, time::Duration};
+
+use mongodb::{bson::DateTime, error::Result};
+use rdkafka::error::KafkaError;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    cdc::{Pipeline, offsets::Offsets},
+    config::KafkaConfig,
+    reconciliation::{Ended, State},
+    store::{
+        missed::{LeaseLost, Leased},
+        now,
+    },
+};
+
+/// How often it looks whether there is something to do.
+const POLL: Duration = Duration::from_millis(500);
+/// How long a worker may be silent before another one takes over.
+const LEASE: Duration = Duration::from_secs(30);
+/// Posts closed at once. Between two of these turns captured changes and requests have theirs.
+const POSTS: i64 = 200;
+
+/// Works until `shutdown`.
+#[derive(Debug)]
+pub struct Reconciler {
+    pub pipeline: Arc<Pipeline>,
+    pub kafka: KafkaConfig,
+}
+
+/// Why a step is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("MongoDB failed")]
+    Store(#[from] mongodb::error::Error),
+    #[error("Kafka does not tell offsets")]
+    Kafka(#[from] KafkaError),
+}
+
+impl Reconciler {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let mut offsets = None;
+        let mut held = None;
+        while !shutdown.is_cancelled() {
+            match self.step(&mut offsets, &mut held).await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(Failure::Store(error)) if error.get_custom::<LeaseLost>().is_some() => {
+                    debug!("a reconciliation belongs to another worker now");
+                    held = None;
+                }
+                Err(failure) => {
+                    let error = crate::cdc::chain(&failure);
+                    warn!(error, "a reconciliation was interrupted, going on later");
+                }
+            }
+            shutdown.run_until_cancelled(tokio::time::sleep(POLL)).await;
+        }
+        Ok(())
+    }
+
+    /// Does the next step. Answers whether there may be more to do at once.
+    async fn step(
+        &self,
+        offsets: &mut Option<Offsets>,
+        held: &mut Option<Leased>,
+    ) -> std::result::Result<bool, Failure> {
+        let store = &self.pipeline.store;
+        if held.is_none() {
+            *held = store.lease_closing(now(), LEASE).await?;
+        }
+        if let Some(leased) = held {
+            let more = self.close(leased).await?;
+            if !more {
+                *held = None;
+            }
+            return Ok(more);
+        }
+        let Some(draining) = store.reconciliation_in(State::Draining).await? else {
+            // A client for the time that it is needed.
+            *offsets = None;
+            return Ok(false);
+        };
+        let offsets = match offsets {
+            Some(offsets) => offsets,
+            None => offsets.insert(Offsets::new(&self.kafka)?),
+        };
+        let Some(ends) = draining.ends else {
+            store.drain_up_to(&draining.id, &offsets.ends().await?).await?;
+            return Ok(true);
+        };
+        if !offsets.has_passed(ends).await? {
+            return Ok(false);
+        }
+        let missed = store.count_missed(draining.span.start_lsn).await?;
+        if store.reconciliation_ready(&draining.id, missed, now()).await? {
+            info!(
+                reconciliation.id = draining.id,
+                "the snapshot did not show {missed} posts that are known here as live"
+            );
+        }
+        Ok(true)
+    }
+
+    /// Closes the next posts. Answers whether there may be more.
+    async fn close(&self, leased: &mut Leased) -> std::result::Result<bool, Failure> {
+        let Pipeline {
+            store,
+            metrics,
+            closed: eraser,
+            erase_after,
+            ..
+        } = &*self.pipeline;
+        let at = now();
+        let erase_after = i64::try_from(erase_after.as_millis()).unwrap_or(i64::MAX);
+        let erase_at = DateTime::from_millis(at.timestamp_millis().saturating_add(erase_after));
+        let Some(closed) = store.close_missed(leased, POSTS, at, erase_at).await? else {
+            store.reconciliation_done(leased, now()).await?;
+            metrics.reconciliation_ended(Ended::Done);
+            let total = leased.reconciliation.closed;
+            info!(
+                reconciliation.id = leased.reconciliation.id,
+                "closed {} posts whose delete was missed, and {} rooms", total.posts, total.rooms
+            );
+            return Ok(false);
+        };
+        store.closed_missed(leased, now(), LEASE).await?;
+        metrics.posts_reconciled(closed.posts, closed.rooms);
+        eraser.notify_one();
+        Ok(true)
+    }
+}
