@@ -58,12 +58,8 @@ async fn posts(store: &Store, events: impl IntoIterator<Item = Event>) {
 }
 
 fn titled(post: i64, lsn: i64, title: &str) -> Event {
-    by(SELLER, post, lsn, title)
-}
-
-fn by(seller_id: i64, post: i64, lsn: i64, title: &str) -> Event {
     let row = Post {
-        seller_id,
+        seller_id: SELLER,
         title: title.into(),
         status: "on_sale".into(),
     };
