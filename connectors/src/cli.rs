@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
+use crate::command::reconcile;
+
 /// Manages Debezium connectors through the REST API of Kafka Connect.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
@@ -28,10 +30,20 @@ Exit codes:
   2  the command line or a connector file is wrong; nothing was done
   3  Kafka Connect cannot be reached, does not answer, refuses the credentials, or is something else
   4  Kafka Connect refuses the request: invalid configuration, unknown connector, another error
-  5  a connector or a task is not RUNNING";
+  5  a connector or a task is not RUNNING
+  6  a reconciliation came to its end without closing what it found; it says why";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Find and repair deletes that the capture has missed, such as while its slot was lost
+    ///
+    /// Debezium reads the whole table, beside the changes that go on. Posts that chat-service takes for live and
+    /// that are not in the table are listed and, once that is confirmed, closed as if their deletes had come.
+    /// Interrupted before, it closes nothing; confirmed, chat-service finishes by itself.
+    ///
+    /// The load on PostgreSQL is one query per chunk, one after the other; the chunk is the connector's
+    /// incremental.snapshot.chunk.size.
+    Reconcile(reconcile::Options),
     /// Create or update connectors from their files and wait until they are RUNNING
     ///
     /// NAME.json is the configuration of the connector NAME, a flat JSON object of strings. A connector
@@ -70,7 +82,7 @@ pub(crate) enum Command {
     },
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<u32>() {
         Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
         _ => Err("give a whole number of seconds, 1 or more".to_owned()),

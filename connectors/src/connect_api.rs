@@ -128,6 +128,29 @@ impl ConnectApi {
         Ok(tasks.unwrap_or_default().into_iter().map(present).collect())
     }
 
+    /// How far the connector is for good, as a position in PostgreSQL's log: Kafka has acknowledged every record
+    /// up to there. `None` before its first.
+    pub async fn committed_lsn(&self, name: &str) -> Result<Option<i64>, ConnectError> {
+        #[derive(Deserialize)]
+        struct Offsets {
+            offsets: Vec<Offset>,
+        }
+        #[derive(Deserialize)]
+        struct Offset {
+            offset: Option<Position>,
+        }
+        #[derive(Deserialize)]
+        struct Position {
+            lsn: Option<i64>,
+        }
+        let offsets: Option<Offsets> = self
+            .call(Method::GET, &["connectors", name, "offsets"], &[], None)
+            .await?
+            .found()?;
+        let offsets = offsets.into_iter().flat_map(|answer| answer.offsets);
+        Ok(offsets.filter_map(|known| known.offset?.lsn).max())
+    }
+
     /// Restarts the connector and those of its tasks that have failed.
     pub async fn restart_failed(&self, name: &str) -> Result<(), ConnectError> {
         let query = [("includeTasks", "true"), ("onlyFailed", "true")];

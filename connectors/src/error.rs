@@ -83,6 +83,11 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether the same request may be answered in a moment.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NoAnswer { .. }) || self.is_rebalance()
+    }
+
     /// Whether the workers are only agreeing on who runs what, so that the same request will be answered
     /// soon. Connect mostly says so with 409, but reading a connector's tasks answers 500.
     pub fn is_rebalance(&self) -> bool {

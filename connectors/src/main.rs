@@ -7,6 +7,7 @@
 )]
 
 mod cli;
+mod command;
 mod present;
 
 use std::{
@@ -41,6 +42,8 @@ enum Failure {
     CannotAsk,
     #[error("not deleted")]
     Declined,
+    #[error(transparent)]
+    Reconcile(#[from] command::reconcile::Failure),
     /// Said already.
     #[error("")]
     NotRunning,
@@ -51,19 +54,8 @@ impl Failure {
         match self {
             Self::File(_) | Self::CannotAsk | Self::Declined => 2,
             Self::NotRunning => 5,
-            Self::Connect(error) => match error {
-                ConnectError::InvalidUrl { .. } => 2,
-                ConnectError::Unreachable { .. }
-                | ConnectError::NoAnswer { .. }
-                | ConnectError::Unauthorized { .. }
-                | ConnectError::NotConnect { .. } => 3,
-                ConnectError::Refused { .. }
-                | ConnectError::InvalidConfig { .. }
-                | ConnectError::NotFound { .. } => 4,
-                ConnectError::Failed { .. }
-                | ConnectError::Halted { .. }
-                | ConnectError::NotRunning { .. } => 5,
-            },
+            Self::Reconcile(failure) => failure.exit_code(),
+            Self::Connect(error) => exit_code(error),
         }
     }
 
@@ -77,6 +69,19 @@ impl Failure {
         if let Some(cause) = innermost {
             eprintln!("  because: {cause}");
         }
+    }
+}
+
+/// The code for what went wrong with Kafka Connect.
+pub(crate) fn exit_code(error: &ConnectError) -> u8 {
+    match error {
+        ConnectError::InvalidUrl { .. } => 2,
+        ConnectError::Unreachable { .. }
+        | ConnectError::NoAnswer { .. }
+        | ConnectError::Unauthorized { .. }
+        | ConnectError::NotConnect { .. } => 3,
+        ConnectError::Refused { .. } | ConnectError::InvalidConfig { .. } | ConnectError::NotFound { .. } => 4,
+        ConnectError::Failed { .. } | ConnectError::Halted { .. } | ConnectError::NotRunning { .. } => 5,
     }
 }
 
@@ -98,6 +103,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Apply { paths, timeout } => apply(&api, &paths, timeout).await,
         Command::Status { names, json, timeout } => status(&api, &names, json, timeout).await,
         Command::Delete { name, yes, timeout } => delete(&api, &name, yes, timeout).await,
+        Command::Reconcile(options) => Ok(command::reconcile::run(&api, options).await?),
     }
 }
 
