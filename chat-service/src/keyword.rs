@@ -55,7 +55,7 @@ impl Kept {
     /// What is to be kept when `news` are known, or `None` if that is what there is already.
     pub fn after(known: Option<&Self>, news: &KeywordNews, now: DateTime) -> Option<Self> {
         let (lsn, live) = match (&news.state, known) {
-            (Some(state), known) => newest(known, state)?,
+            (Some(state), known) => newest(known, state),
             // A tombstone alone ends the row that was read before it, unless it belongs to a delete.
             (None, Some(known)) if known.live.is_some() && !known.last.is_delete => {
                 if !known.is_before(news.last) {
@@ -99,12 +99,12 @@ impl Kept {
 }
 
 /// The LSN and the row after `news`.
-fn newest(known: Option<&Kept>, news: &KeywordState) -> Option<(i64, Option<Live>)> {
+fn newest(known: Option<&Kept>, news: &KeywordState) -> (i64, Option<Live>) {
     let old = known.and_then(|known| known.live.as_ref());
     if let Some(known) = known {
         let ends = news.keyword.is_none() && old.is_some() && news.lsn == known.lsn;
         if news.lsn <= known.lsn && !ends {
-            return Some((known.lsn, known.live.clone()));
+            return (known.lsn, known.live.clone());
         }
     }
     let live = news.keyword.as_ref().map(|keyword| {
@@ -120,7 +120,7 @@ fn newest(known: Option<&Kept>, news: &KeywordState) -> Option<(i64, Option<Live
             },
         }
     });
-    Some((news.lsn, live))
+    (news.lsn, live)
 }
 
 /// In lower case and composed. Each character by itself, so that what a text contains does not depend on what

@@ -155,13 +155,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     );
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
     tasks.spawn("stock", stock::watch(store, chat_metrics, shutdown.clone()));
-    spawn_erasers(&mut tasks, &config, &pipeline, &shutdown);
-    let matcher = Matcher {
-        store: pipeline.store.clone(),
-        to_match: Arc::clone(&pipeline.to_match),
-        metrics: pipeline.metrics.clone(),
-    };
-    tasks.spawn("matcher", matcher.run(shutdown.clone()));
+    spawn_workers(&mut tasks, &config, &pipeline, &shutdown);
     let reconciler = Reconciler {
         pipeline: Arc::clone(&pipeline),
         kafka: config.kafka.clone(),
@@ -218,7 +212,7 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
     })
 }
 
-fn spawn_erasers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdown: &CancellationToken) {
+fn spawn_workers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdown: &CancellationToken) {
     let eraser = Eraser {
         store: pipeline.store.clone(),
         chunk: config.erase_chunk,
@@ -233,6 +227,12 @@ fn spawn_erasers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdo
         metrics: pipeline.metrics.clone(),
     };
     tasks.spawn("member_eraser", member_eraser.run(shutdown.clone()));
+    let matcher = Matcher {
+        store: pipeline.store.clone(),
+        to_match: Arc::clone(&pipeline.to_match),
+        metrics: pipeline.metrics.clone(),
+    };
+    tasks.spawn("matcher", matcher.run(shutdown.clone()));
 }
 
 async fn watch_schemas(pipeline: Arc<Pipeline>, shutdown: CancellationToken) -> Result<(), SchemaError> {

@@ -1,7 +1,7 @@
 //! How rooms, messages and notifications look in JSON, in REST answers and in stream events alike.
 
 use chrono::{DateTime, Utc};
-use mongodb::bson;
+use mongodb::bson::{self, oid::ObjectId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -165,7 +165,7 @@ impl NotificationView {
         Self {
             seq: notification.seq,
             kind: notification.kind.clone(),
-            room_id: notification.room_id.map(|room| room.to_hex()),
+            room_id: notification.room_id.map(ObjectId::to_hex),
             trade_post_id: notification.trade_post_id,
             matched_title: texts.title(notification).map(ToOwned::to_owned),
             message: texts.message(notification).cloned().map(MessageView::from),

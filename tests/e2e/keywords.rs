@@ -162,9 +162,9 @@ async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
         })
         .await;
         waiting(world, 1).await;
-        let list = world.member(WAITS).chat(Method::GET, "/v1/notifications");
-        let list: Value = list.send().await.unwrap().json().await.unwrap();
-        let titles = list["items"]
+        let shown = world.member(WAITS).chat(Method::GET, "/v1/notifications");
+        let shown: Value = shown.send().await.unwrap().json().await.unwrap();
+        let titles = shown["items"]
             .as_array()
             .unwrap()
             .iter()

@@ -11,6 +11,7 @@ use chat_service::{
     },
 };
 use local_stack::client;
+use mongodb::bson::oid::ObjectId;
 
 use crate::{
     history::History,
@@ -137,7 +138,7 @@ fn stored_event(notification: &Notification) -> Event {
     };
     let (name, room) = (
         kind.name().to_owned(),
-        room_id.map(|room| room.to_hex()).unwrap_or_default(),
+        room_id.map(ObjectId::to_hex).unwrap_or_default(),
     );
     (*seq, name, room, *trade_post_id, look)
 }

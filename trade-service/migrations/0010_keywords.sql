@@ -12,4 +12,5 @@ CREATE TABLE keywords (
     UNIQUE (member_id, place)
 );
 
+-- capture: chat-service tells members of posts with their keywords; it needs to know whose which is.
 ALTER PUBLICATION trade_cdc ADD TABLE keywords (id, member_id, keyword);

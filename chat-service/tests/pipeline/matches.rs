@@ -195,7 +195,7 @@ async fn however_keywords_and_posts_meet_nobody_is_missed() {
     let (one, _) = bed.counted().await;
     let (other, _) = bed.counted().await;
     let mut expected = BTreeSet::new();
-    for round in SELLER..SELLER + 40 {
+    for round in SELLER..=40 {
         let (id, lsn) = (round + 1, 1000 * (round + 1));
         let word = format!("낱말{round}");
         // Every other keyword came first. Each of them is the only one that anybody waits for.

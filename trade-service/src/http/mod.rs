@@ -1,7 +1,10 @@
 //! The public API: its routes, the document that they make, and the state they share.
 
+mod buyer;
 mod error;
+mod favorites;
 mod keywords;
+mod me;
 mod posts;
 
 use std::sync::Arc;
@@ -15,12 +18,16 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::metrics::TradeMetrics;
 use crate::store::Store;
+use crate::views::Views;
 
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) views: Arc<Views>,
+    pub(crate) metrics: Arc<TradeMetrics>,
 }
 
 impl FromRef<App> for Store {
@@ -32,6 +39,18 @@ impl FromRef<App> for Store {
 impl FromRef<App> for Arc<Authenticator> {
     fn from_ref(app: &App) -> Self {
         Arc::clone(&app.authenticator)
+    }
+}
+
+impl FromRef<App> for Arc<Views> {
+    fn from_ref(app: &App) -> Self {
+        Arc::clone(&app.views)
+    }
+}
+
+impl FromRef<App> for Arc<TradeMetrics> {
+    fn from_ref(app: &App) -> Self {
+        Arc::clone(&app.metrics)
     }
 }
 
@@ -58,4 +77,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(posts::show, posts::change, posts::delete))
         .routes(routes!(keywords::list, keywords::keep))
         .routes(routes!(keywords::forget))
+        .routes(routes!(buyer::choose))
+        .routes(routes!(favorites::add, favorites::remove))
+        .routes(routes!(me::posts))
+        .routes(routes!(me::purchases))
+        .routes(routes!(me::favorites))
 }

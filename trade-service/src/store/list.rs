@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, QueryBuilder};
 use utoipa::ToSchema;
 
-use super::{Store, StoreError};
-use crate::post::{Post, Status};
+use super::{COLUMNS, Store, StoreError};
+use crate::post::Post;
+use crate::status::Status;
 
 /// Which posts a list shows.
 #[derive(Debug, Default)]
@@ -16,6 +17,7 @@ pub(crate) struct Filter {
     pub(crate) category: Option<String>,
     pub(crate) status: Option<Status>,
     pub(crate) seller_id: Option<i64>,
+    pub(crate) buyer_id: Option<i64>,
     pub(crate) min_price: Option<i64>,
     pub(crate) max_price: Option<i64>,
 }
@@ -27,6 +29,9 @@ pub(crate) enum Sort {
     Newest,
     PriceAsc,
     PriceDesc,
+    /// By views and favourites. They change, so a post may move to a page that was read already, or be read
+    /// on two pages.
+    Popular,
 }
 
 /// The sort key of the last post of a page; the next page begins behind it, whether or not that post
@@ -37,6 +42,7 @@ pub(crate) enum Position {
     Newest(DateTime<Utc>, i64),
     PriceAsc(i64, i64),
     PriceDesc(i64, i64),
+    Popular(i64, i64),
 }
 
 impl Position {
@@ -45,6 +51,7 @@ impl Position {
             Sort::Newest => Self::Newest(post.created_at, post.id),
             Sort::PriceAsc => Self::PriceAsc(post.price, post.id),
             Sort::PriceDesc => Self::PriceDesc(post.price, post.id),
+            Sort::Popular => Self::Popular(post.popularity(), post.id),
         }
     }
 
@@ -53,6 +60,7 @@ impl Position {
             Self::Newest(..) => Sort::Newest,
             Self::PriceAsc(..) => Sort::PriceAsc,
             Self::PriceDesc(..) => Sort::PriceDesc,
+            Self::Popular(..) => Sort::Popular,
         }
     }
 }
@@ -75,10 +83,12 @@ impl Store {
 }
 
 fn select(filter: &Filter, sort: Sort, after: Option<Position>) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(
-        "SELECT id, seller_id, buyer_id, title, body, price, category, status, image_urls, \
-         created_at, updated_at, xmin::text AS version FROM trade_posts WHERE true",
-    );
+    let mut query = QueryBuilder::new("SELECT ");
+    query.push(COLUMNS).push(match sort {
+        Sort::Newest | Sort::PriceAsc | Sort::PriceDesc => " FROM trade_posts WHERE true",
+        // Every post has a row of counters, so none is left out.
+        Sort::Popular => " FROM post_counters JOIN trade_posts ON id = trade_post_id WHERE true",
+    });
     if let Some(text) = &filter.text {
         let pattern = contains(text);
         query.push(" AND (title ILIKE ").push_bind(pattern.clone());
@@ -93,6 +103,9 @@ fn select(filter: &Filter, sort: Sort, after: Option<Position>) -> QueryBuilder<
     if let Some(seller_id) = filter.seller_id {
         query.push(" AND seller_id = ").push_bind(seller_id);
     }
+    if let Some(buyer_id) = filter.buyer_id {
+        query.push(" AND buyer_id = ").push_bind(buyer_id);
+    }
     if let Some(price) = filter.min_price {
         query.push(" AND price >= ").push_bind(price);
     }
@@ -104,7 +117,7 @@ fn select(filter: &Filter, sort: Sort, after: Option<Position>) -> QueryBuilder<
         None => {}
         Some(Position::Newest(at, id)) => {
             query
-                .push(" AND (created_at, id) < (")
+                .push(" AND (trade_posts.created_at, id) < (")
                 .push_bind(at)
                 .push(", ")
                 .push_bind(id)
@@ -126,11 +139,20 @@ fn select(filter: &Filter, sort: Sort, after: Option<Position>) -> QueryBuilder<
                 .push_bind(id)
                 .push(")");
         }
+        Some(Position::Popular(popularity, id)) => {
+            query
+                .push(" AND (popularity, trade_post_id) < (")
+                .push_bind(popularity)
+                .push(", ")
+                .push_bind(id)
+                .push(")");
+        }
     }
     query.push(match sort {
-        Sort::Newest => " ORDER BY created_at DESC, id DESC",
+        Sort::Newest => " ORDER BY trade_posts.created_at DESC, id DESC",
         Sort::PriceAsc => " ORDER BY price, id",
         Sort::PriceDesc => " ORDER BY price DESC, id DESC",
+        Sort::Popular => " ORDER BY popularity DESC, trade_post_id DESC",
     });
     query
 }
