@@ -1,4 +1,4 @@
--- The role that Debezium captures the trade posts with: it may read the four captured columns, write
+-- The role that Debezium captures trade posts and keywords with: it may read the captured columns, write
 -- signals and its heartbeat, and stream the write-ahead log. Nothing else.
 --
 -- Run it as a superuser in the trade database, after trade-service's migrations. It can be run again at
@@ -28,6 +28,7 @@ GRANT USAGE ON SCHEMA public TO debezium;
 
 -- By column: what the publication and the connector leave out cannot be read past them either.
 GRANT SELECT (id, seller_id, title, status) ON public.trade_posts TO debezium;
+GRANT SELECT (id, member_id, keyword) ON public.keywords TO debezium;
 
 -- Incremental snapshots open and close each chunk's window with rows of their own.
 GRANT SELECT, INSERT, UPDATE, DELETE ON public.debezium_signal TO debezium;

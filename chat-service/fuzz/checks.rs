@@ -231,6 +231,9 @@ fn says(understood: Understood, id: i64, (reader, mut body): Datum<'_>) {
     assert!(committed_ms.is_some_and(|ms| (0..253_402_300_800_000).contains(&ms)));
     match event {
         Some(Event::Truncate { .. }) => panic!("a truncate with a key"),
+        Some(keyword @ (Event::Keyword(_) | Event::KeywordsTruncated { .. })) => {
+            panic!("{keyword:?} of a post's record")
+        }
         None => assert_eq!(op, Op::Message),
         Some(Event::Post(ChangeEvent {
             trade_post_id,

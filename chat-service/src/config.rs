@@ -7,7 +7,11 @@ use secrecy::SecretString;
 use service_kit::{auth::AuthConfig, duration::parse as duration, origin::Origins, telemetry::LogConfig};
 
 use crate::{
-    cdc::{breaker::Limits, change_event::HEARTBEAT_TOPIC, notification::NOTIFICATION_TOPIC},
+    cdc::{
+        breaker::Limits,
+        change_event::{HEARTBEAT_TOPIC, KEYWORDS_TOPIC},
+        notification::NOTIFICATION_TOPIC,
+    },
     http::{rate::Rate, session::cookie_name},
 };
 
@@ -144,6 +148,11 @@ impl KafkaConfig {
     /// Debezium's topic of the table `trade_posts`.
     pub fn trade_posts_topic(&self) -> String {
         format!("{}.public.trade_posts", self.topic_prefix)
+    }
+
+    /// Debezium's topic of the table `keywords`.
+    pub fn keywords_topic(&self) -> String {
+        format!("{}{KEYWORDS_TOPIC}", self.topic_prefix)
     }
 
     /// Debezium's topic of heartbeats.

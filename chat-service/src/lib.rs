@@ -35,6 +35,7 @@ use crate::{
     eraser::Eraser,
     http::{App, demo::Demo, rate::Rates, session::Sessions},
     live::{feed, hub::Hub, replay::Replay, sweep},
+    matcher::Matcher,
     member_eraser::MemberEraser,
     metrics::{ChatMetrics, Freshness, MongoClient},
     reconciler::Reconciler,
@@ -45,15 +46,17 @@ pub mod cdc;
 pub mod config;
 pub mod eraser;
 pub mod http;
+pub mod keyword;
 pub mod live;
+pub mod matcher;
 mod member_eraser;
 pub mod message;
 pub mod metrics;
 pub mod notification;
 pub mod outbox;
 mod readiness;
-pub mod reconciliation;
 mod reconciler;
+pub mod reconciliation;
 pub mod room;
 mod stock;
 pub mod store;
@@ -152,7 +155,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     );
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
     tasks.spawn("stock", stock::watch(store, chat_metrics, shutdown.clone()));
-    spawn_erasers(&mut tasks, &config, &pipeline, &shutdown);
+    spawn_workers(&mut tasks, &config, &pipeline, &shutdown);
     let reconciler = Reconciler {
         pipeline: Arc::clone(&pipeline),
         kafka: config.kafka.clone(),
@@ -205,10 +208,11 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
         status: Arc::default(),
         metrics,
         closed: Arc::default(),
+        to_match: Arc::default(),
     })
 }
 
-fn spawn_erasers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdown: &CancellationToken) {
+fn spawn_workers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdown: &CancellationToken) {
     let eraser = Eraser {
         store: pipeline.store.clone(),
         chunk: config.erase_chunk,
@@ -223,6 +227,12 @@ fn spawn_erasers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdo
         metrics: pipeline.metrics.clone(),
     };
     tasks.spawn("member_eraser", member_eraser.run(shutdown.clone()));
+    let matcher = Matcher {
+        store: pipeline.store.clone(),
+        to_match: Arc::clone(&pipeline.to_match),
+        metrics: pipeline.metrics.clone(),
+    };
+    tasks.spawn("matcher", matcher.run(shutdown.clone()));
 }
 
 async fn watch_schemas(pipeline: Arc<Pipeline>, shutdown: CancellationToken) -> Result<(), SchemaError> {

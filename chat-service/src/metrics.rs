@@ -41,6 +41,8 @@ pub const DELETIONS_UNFINISHED: &str = "deletions_unfinished";
 pub const DELETIONS_OLDEST_AGE: &str = "deletions_oldest_unfinished_age_seconds";
 pub const MEMBER_ERASURES_UNFINISHED: &str = "member_erasures_unfinished";
 pub const MESSAGES_ERASED: &str = "messages_erased";
+pub const TRADE_POSTS_TO_MATCH: &str = "trade_posts_to_match";
+pub const MATCHES_TOLD: &str = "trade_post_matches_told";
 pub const RECONCILIATIONS: &str = "reconciliations";
 pub const RECONCILIATIONS_UNFINISHED: &str = "reconciliations_unfinished";
 pub const POSTS_RECONCILED: &str = "posts_reconciled";
@@ -75,6 +77,8 @@ pub struct ChatMetrics {
     pub deletions_oldest_age: Gauge,
     pub member_erasures_unfinished: Gauge,
     messages_erased: Counter,
+    pub trade_posts_to_match: Gauge,
+    matches_told: Counter,
     reconciliations: Family<Outcome, Counter>,
     pub reconciliations_unfinished: Gauge,
     posts_reconciled: Counter,
@@ -135,6 +139,7 @@ struct StageLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Partition {
+    topic: String,
     partition: i32,
 }
 
@@ -159,6 +164,10 @@ struct Refused {
 }
 
 impl ChatMetrics {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "some lines for each metric, and nothing else"
+    )]
     pub fn new(metrics: &Metrics) -> Self {
         metrics.register(|registry| {
             let mut with = Registration(registry);
@@ -233,6 +242,16 @@ impl ChatMetrics {
                 messages_erased: with.metric(
                     MESSAGES_ERASED,
                     "Messages erased with their rooms or their members",
+                    Counter::default(),
+                ),
+                trade_posts_to_match: with.metric(
+                    TRADE_POSTS_TO_MATCH,
+                    "New posts that are to be matched with keywords",
+                    Gauge::default(),
+                ),
+                matches_told: with.metric(
+                    MATCHES_TOLD,
+                    "Members told of a new post with one of their keywords",
                     Counter::default(),
                 ),
                 reconciliations: with.family(
@@ -317,15 +336,19 @@ impl ChatMetrics {
     }
 
     /// The lag of the partitions that are assigned; of others nothing is known.
-    pub fn lag(&self, partitions: impl Iterator<Item = (i32, i64)>) {
+    pub fn lag(&self, partitions: impl Iterator<Item = ((String, i32), i64)>) {
         self.lag.clear();
-        for (partition, records) in partitions {
-            self.lag.get_or_create(&Partition { partition }).set(records);
+        for ((topic, partition), records) in partitions {
+            self.lag
+                .get_or_create(&Partition { topic, partition })
+                .set(records);
         }
     }
 
-    pub fn stood_still(&self, partition: i32) {
-        self.stood_still.get_or_create(&Partition { partition }).inc();
+    pub fn stood_still(&self, topic: String, partition: i32) {
+        self.stood_still
+            .get_or_create(&Partition { topic, partition })
+            .inc();
     }
 
     /// A request met the fence of a deleted post or a closed room.
@@ -384,6 +407,10 @@ impl ChatMetrics {
 
     pub fn messages_erased(&self, messages: u64) {
         self.messages_erased.inc_by(messages);
+    }
+
+    pub fn matches_told(&self, members: u64) {
+        self.matches_told.inc_by(members);
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a member is told, and how it looks in a stream.
 //!
-//! Invariant: a notification holds no message text. The text lives in `messages` alone, so erasing
-//! a room leaves no copy behind; whoever shows a notification reads the text beside it.
+//! Invariant: a notification holds no message text and no title of a post that was found. They live in
+//! `messages` and `trade_posts` alone, so erasing leaves no copy behind; whoever shows a notification reads
+//! the text beside it.
+
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use mongodb::bson::{DateTime, oid::ObjectId};
@@ -18,8 +21,13 @@ pub struct Notification {
     pub seq: i64,
     #[serde(flatten)]
     pub kind: Kind,
-    pub room_id: ObjectId,
+    /// None where it is about no room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room_id: Option<ObjectId>,
     pub trade_post_id: i64,
+    /// Unique among all notifications, of what comes to be known again and again and is told once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<String>,
     pub created_at: DateTime,
     /// When the member read it. A [`Kind::Read`] is not for reading, and has it from the beginning.
     pub read_at: Option<DateTime>,
@@ -40,6 +48,8 @@ pub enum Kind {
     RoomClosed { reason: CloseReason },
     /// The post of an open room has another title or status.
     TradePostChanged { title: String, status: String },
+    /// A new post of somebody else has one of the member's keywords in its title.
+    TradePostMatched { keyword: String },
     /// A member of the room, perhaps this one elsewhere, has read it up to this message. For streams
     /// only; lists do not show it.
     Read { reader_id: i64, up_to: i64 },
@@ -62,15 +72,15 @@ impl Kind {
             Self::RoomCreated => "room_created",
             Self::RoomClosed { .. } => "room_closed",
             Self::TradePostChanged { .. } => "trade_post_changed",
+            Self::TradePostMatched { .. } => "trade_post_matched",
             Self::Read { .. } => "read",
         }
     }
 }
 
 impl Notification {
-    /// The server-sent event; without bytes if the member deleted it. `message` is the message a
-    /// [`Kind::Message`] is about, or `None` when it was erased since.
-    pub fn frame(&self, message: Option<&Message>) -> Frame {
+    /// The server-sent event; without bytes if the member deleted it.
+    pub fn frame(&self, texts: &Texts) -> Frame {
         if self.deleted_at.is_some() {
             return Frame {
                 seq: self.seq,
@@ -78,10 +88,37 @@ impl Notification {
             };
         }
         let data =
-            serde_json::to_string(&NotificationView::new(self, message)).expect("plain fields make JSON");
+            serde_json::to_string(&NotificationView::new(self, texts)).expect("plain fields make JSON");
         Frame {
             seq: self.seq,
             bytes: format!("id: {}\nevent: {}\ndata: {data}\n\n", self.seq, self.kind.name()).into(),
+        }
+    }
+}
+
+/// What is shown beside notifications and not kept in them.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// By room and sequence: those that are not erased.
+    pub messages: HashMap<(ObjectId, i64), Message>,
+    /// Titles by post: of those that are there.
+    pub titles: HashMap<i64, String>,
+}
+
+impl Texts {
+    /// The message that `notification` is about, unless it was erased since.
+    pub fn message(&self, notification: &Notification) -> Option<&Message> {
+        match notification.kind {
+            Kind::Message { message_seq } => self.messages.get(&(notification.room_id?, message_seq)),
+            _ => None,
+        }
+    }
+
+    /// The title of the post that `notification` is about, unless the post has gone since.
+    pub fn title(&self, notification: &Notification) -> Option<&str> {
+        match notification.kind {
+            Kind::TradePostMatched { .. } => self.titles.get(&notification.trade_post_id).map(String::as_str),
+            _ => None,
         }
     }
 }

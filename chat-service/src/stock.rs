@@ -1,5 +1,5 @@
 //! Counts what waits in MongoDB, for metrics: deletions, erasures and reconciliations that are not
-//! done, dead letters.
+//! done, posts that are not matched, dead letters.
 
 use std::time::Duration;
 
@@ -49,6 +49,13 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
         .erasures
         .count_documents(doc! { "due_at": { "$exists": true } })
         .await?;
+    let to_match = store
+        .posts
+        .count_documents(doc! { "match_at": { "$exists": true } })
+        .await?;
+    metrics
+        .trade_posts_to_match
+        .set(i64::try_from(to_match).unwrap_or(i64::MAX));
     let ended = ["done", "failed", "cancelled"];
     let reconciliations = store
         .reconciliations

@@ -1,13 +1,13 @@
 //! How rooms, messages and notifications look in JSON, in REST answers and in stream events alike.
 
 use chrono::{DateTime, Utc};
-use mongodb::bson;
+use mongodb::bson::{self, oid::ObjectId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     message::{Content, Message},
-    notification::{Kind, Notification},
+    notification::{Kind, Notification, Texts},
     room::{LastMessage, Room},
     store::posts::TradePost,
 };
@@ -82,10 +82,16 @@ pub struct NotificationView {
     pub seq: i64,
     #[serde(flatten)]
     pub kind: Kind,
-    #[schema(examples("65f1c0ffee65f1c0ffee0001"))]
-    pub room_id: String,
+    /// Left out of `trade_post_matched`, which is about no room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("65f1c0ffee65f1c0ffee0001"))]
+    pub room_id: Option<String>,
     #[schema(examples(42))]
     pub trade_post_id: i64,
+    /// Of `trade_post_matched` the post's title now. Left out when the post has gone since.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "title")]
+    #[schema(nullable = false, examples("자전거 팔아요"))]
+    pub matched_title: Option<String>,
     /// Left out when the message was erased since.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -155,13 +161,14 @@ impl From<Message> for MessageView {
 }
 
 impl NotificationView {
-    pub fn new(notification: &Notification, message: Option<&Message>) -> Self {
+    pub fn new(notification: &Notification, texts: &Texts) -> Self {
         Self {
             seq: notification.seq,
             kind: notification.kind.clone(),
-            room_id: notification.room_id.to_hex(),
+            room_id: notification.room_id.map(ObjectId::to_hex),
             trade_post_id: notification.trade_post_id,
-            message: message.cloned().map(MessageView::from),
+            matched_title: texts.title(notification).map(ToOwned::to_owned),
+            message: texts.message(notification).cloned().map(MessageView::from),
             created_at: time(notification.created_at),
             read_at: notification.read_at.map(time),
         }

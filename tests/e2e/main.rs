@@ -21,6 +21,8 @@ mod failures;
 mod fixtures;
 mod flood;
 mod hostile;
+mod keyword_records;
+mod keywords;
 mod members;
 mod offsets;
 mod projection;

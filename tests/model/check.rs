@@ -11,6 +11,7 @@ use chat_service::{
     },
 };
 use local_stack::client;
+use mongodb::bson::oid::ObjectId;
 
 use crate::{
     history::History,
@@ -135,7 +136,10 @@ fn stored_event(notification: &Notification) -> Event {
         Kind::TradePostChanged { title, status } => Some((title.clone(), status.clone())),
         _ => None,
     };
-    let (name, room) = (kind.name().to_owned(), room_id.to_hex());
+    let (name, room) = (
+        kind.name().to_owned(),
+        room_id.map(ObjectId::to_hex).unwrap_or_default(),
+    );
     (*seq, name, room, *trade_post_id, look)
 }
 

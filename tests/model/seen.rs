@@ -123,7 +123,7 @@ fn rooms_known(
     notifications: &BTreeMap<i64, Vec<Notification>>,
 ) -> Vec<ObjectId> {
     let there = rooms.iter().map(|room| room.id);
-    let told = notifications.values().flatten().map(|told| told.room_id);
+    let told = notifications.values().flatten().filter_map(|told| told.room_id);
     let history = round.history();
     let answered = history.rooms().into_keys().filter_map(|room| room.parse().ok());
     let known: BTreeSet<ObjectId> = there.chain(told).chain(answered).collect();

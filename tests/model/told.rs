@@ -55,7 +55,8 @@ pub fn told(seen: &Seen, wrong: &mut Vec<String>) -> BTreeMap<String, Told> {
     let mut rooms: BTreeMap<String, Told> = BTreeMap::new();
     for (member, notifications) in &seen.notifications {
         for notification in notifications {
-            let room = rooms.entry(notification.room_id.to_hex()).or_default();
+            let room = notification.room_id.expect("members here keep no keywords");
+            let room = rooms.entry(room.to_hex()).or_default();
             let known = room.knows(*member);
             let closed = room.closed.contains(member);
             let cannot_be = match &notification.kind {
@@ -76,8 +77,8 @@ pub fn told(seen: &Seen, wrong: &mut Vec<String>) -> BTreeMap<String, Told> {
                     room.closed.push(*member);
                     closed
                 }
-                // Nobody marks anything as read here.
-                Kind::Read { .. } => true,
+                // Nobody marks anything as read here, or keeps a keyword.
+                Kind::Read { .. } | Kind::TradePostMatched { .. } => true,
             };
             if cannot_be {
                 wrong.push(format!(

@@ -19,6 +19,11 @@ pub const KEY_SCHEMA: &str = include_str!("../../schemas/trade-posts-key.avsc");
 /// The text of `schemas/trade-posts-envelope.avsc`.
 pub const ENVELOPE_SCHEMA: &str = include_str!("../../schemas/trade-posts-envelope.avsc");
 
+/// The text of `schemas/keywords-key.avsc`.
+pub const KEYWORD_KEY_SCHEMA: &str = include_str!("../../schemas/keywords-key.avsc");
+/// The text of `schemas/keywords-envelope.avsc`.
+pub const KEYWORD_ENVELOPE_SCHEMA: &str = include_str!("../../schemas/keywords-envelope.avsc");
+
 /// The envelope as the committed schema shows it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +92,17 @@ impl WriterSchemas {
             moved_to: record.header(change_event::MOVED_TO),
         })
         .map(|understood| understood.event.expect("a record about posts"))
+    }
+
+    /// A record about a keyword as chat-service understands it.
+    pub fn keyword_by_chat_service(&self, record: &Record) -> Result<Event, MalformedRecord> {
+        change_event::decode_keyword(change_event::Record {
+            position: position(record),
+            key: self.datum(record.key.as_deref()),
+            value: self.datum(record.value.as_deref()),
+            moved_to: None,
+        })
+        .map(|understood| understood.event.expect("a record about keywords"))
     }
 
     /// The record as the committed schemas show it.

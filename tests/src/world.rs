@@ -152,6 +152,14 @@ impl World {
         }
     }
 
+    /// The topic of the members' keywords. It is there once somebody has kept one.
+    pub fn keywords_topic(&self) -> Topic {
+        Topic {
+            bootstrap: self.stack.kafka.bootstrap(),
+            name: format!("{}.public.keywords", self.name),
+        }
+    }
+
     /// Ends the transactions that a process which has gone left open. The database would do so after a minute;
     /// until then what they wrote is locked, and the built-in server shows nothing new in any change stream.
     ///
@@ -166,12 +174,20 @@ impl World {
         .await;
     }
 
+    /// Lines of a service's log with one of these words.
+    ///
+    /// # Panics
+    /// If it has no log.
+    pub fn logged(&self, service: &Service, words: &[&str]) -> Vec<String> {
+        lines(service, words).expect("the service's log")
+    }
+
     /// What a process of chat-service logged of partitions that it was given or that were taken from it.
     ///
     /// # Panics
     /// If it has no log.
     pub fn rebalances(&self, chat: &Service) -> Vec<String> {
-        lines(chat, &["assigned ", "revoked "]).expect("the service's log")
+        self.logged(chat, &["assigned ", "revoked "])
     }
 
     async fn end(self) -> Result<()> {

@@ -5,13 +5,15 @@
 //! log.
 //!
 //! The way of a request: `http` (who asks, what is valid) → `store` (one statement) → an answer, or
-//! a problem from `http::error`. `post` and `status` hold the rules, `database` the way to PostgreSQL. What no
-//! request waits for is written by tasks: `views`, and the removal of old keys in `idempotency`.
+//! a problem from `http::error`. `post`, `status` and `keyword` hold the rules, `database` the way to
+//! PostgreSQL. What no request waits for is written by tasks: `views`, and the removal of old keys in
+//! `idempotency`.
 
 pub mod config;
 mod database;
 mod http;
 mod idempotency;
+pub mod keyword;
 mod metrics;
 pub mod post;
 pub mod status;

@@ -10,8 +10,15 @@ use serde::de::DeserializeOwned;
 
 use super::{excerpt::excerpt, notification::Notification, record::record, wire::WireError};
 
+mod keyword;
+
+pub use keyword::{KEYWORDS_TOPIC, Keyword, KeywordChange, KeywordEvent, decode_keyword};
+
 /// Header that Debezium puts on the delete of a row whose primary key was changed.
 pub const MOVED_TO: &str = "__debezium.newkey";
+
+/// Header that Debezium puts on the create of a row whose primary key was another one before.
+pub const MOVED_FROM: &str = "__debezium.oldkey";
 
 /// Schema and table that records are about. A delete of another table's row would look just like one of ours.
 const TABLE: (&str, &str) = ("public", "trade_posts");
@@ -36,10 +43,23 @@ pub struct Understood {
     /// When the change was committed, in milliseconds since the epoch by PostgreSQL's clock; a
     /// tombstone does not tell.
     pub committed_ms: Option<i64>,
-    /// What it says of the posts, if it is about them.
+    /// What it says of posts or keywords, if it is about them.
     pub event: Option<Event>,
     /// What Debezium says of a snapshot that somebody asked for.
     pub notification: Option<Notification>,
+}
+
+impl Understood {
+    /// The row has come from another id, so its post is none that was created now.
+    pub fn moved_here(&mut self) {
+        if let Some(Event::Post(ChangeEvent {
+            change: Change::Upsert { created, .. },
+            ..
+        })) = &mut self.event
+        {
+            *created = false;
+        }
+    }
 }
 
 /// The kinds of record that are told apart.
@@ -91,7 +111,7 @@ impl Op {
     }
 }
 
-/// What a record says of the posts.
+/// What a record says of posts or keywords.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Post(ChangeEvent),
@@ -99,6 +119,11 @@ pub enum Event {
     Truncate {
         lsn: i64,
         times: CaptureTimes,
+    },
+    Keyword(KeywordEvent),
+    /// The whole table of keywords was emptied.
+    KeywordsTruncated {
+        lsn: i64,
     },
 }
 
@@ -173,10 +198,12 @@ pub enum MalformedRecord {
     MissingValue,
     #[error("key: a truncate is of the whole table and has none")]
     UnexpectedKey,
-    #[error("key: trade post id {0} is not positive")]
+    #[error("key: id {0} is not positive")]
     InvalidId(i64),
     #[error("value: seller id {0} is not positive")]
     InvalidSeller(i64),
+    #[error("value: member id {0} is not positive")]
+    InvalidMember(i64),
     #[error("value: the row's id {row} is not the key's id {key}")]
     KeyMismatch { key: i64, row: i64 },
 }
@@ -230,18 +257,11 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
         });
     };
     let envelope: Envelope = read(Part::Value, value)?;
-    let op = match Op::of(&envelope.op) {
-        Some(Op::Read) if envelope.source.lsn.is_none() => Op::IncrementalRead,
-        Some(op) => op,
-        None => return Err(MalformedRecord::UnknownOperation(excerpt(&envelope.op))),
-    };
-    let times = envelope.times()?;
-    let Source { schema, table, .. } = &envelope.source;
+    let op = operation(&envelope.op, &envelope.source)?;
+    let times = times(&envelope.source, envelope.ts_ms)?;
     let event = match op {
         Op::Message => None,
-        _ if (schema.as_str(), table.as_str()) != TABLE => {
-            return Err(MalformedRecord::OtherTable(excerpt(&format!("{schema}.{table}"))));
-        }
+        _ if !envelope.source.is_of(TABLE) => return Err(envelope.source.other_table()),
         Op::Truncate if record.key.is_some() => return Err(MalformedRecord::UnexpectedKey),
         Op::Truncate | Op::Delete if envelope.after.is_some() => {
             return Err(MalformedRecord::UnexpectedRow(op.name()));
@@ -285,6 +305,21 @@ pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
         committed_ms: Some(time(ts_ms)?),
         event: None,
         notification: None,
+    })
+}
+
+fn operation(letter: &str, source: &Source) -> Result<Op, MalformedRecord> {
+    match Op::of(letter) {
+        Some(Op::Read) if source.lsn.is_none() => Ok(Op::IncrementalRead),
+        Some(op) => Ok(op),
+        None => Err(MalformedRecord::UnknownOperation(excerpt(letter))),
+    }
+}
+
+fn times(source: &Source, captured_ms: Option<i64>) -> Result<CaptureTimes, MalformedRecord> {
+    Ok(CaptureTimes {
+        committed_ms: time(source.ts_ms)?,
+        captured_ms: time(captured_ms.unwrap_or(source.ts_ms))?,
     })
 }
 
@@ -369,7 +404,10 @@ fn time(ms: i64) -> Result<i64, MalformedRecord> {
 
 /// Decodes one datum and checks that nothing is left over: a datum that was cut, or read with another
 /// schema than it was written with, hardly ever ends where its bytes do.
-pub(super) fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Result<T, MalformedRecord> {
+pub(super) fn read<T: DeserializeOwned>(
+    part: Part,
+    (reader, mut body): Datum<'_>,
+) -> Result<T, MalformedRecord> {
     let datum = reader
         .read_deser(&mut body)
         .map_err(|error| MalformedRecord::Avro {
@@ -419,15 +457,6 @@ record! {
     }
 }
 
-impl Envelope {
-    fn times(&self) -> Result<CaptureTimes, MalformedRecord> {
-        Ok(CaptureTimes {
-            committed_ms: time(self.source.ts_ms)?,
-            captured_ms: time(self.ts_ms.unwrap_or(self.source.ts_ms))?,
-        })
-    }
-}
-
 record! {
     struct Row {
         id: i64,
@@ -444,5 +473,15 @@ record! {
         ts_ms: i64,
         schema: String,
         table: String,
+    }
+}
+
+impl Source {
+    fn is_of(&self, table: (&str, &str)) -> bool {
+        (self.schema.as_str(), self.table.as_str()) == table
+    }
+
+    fn other_table(&self) -> MalformedRecord {
+        MalformedRecord::OtherTable(excerpt(&format!("{}.{}", self.schema, self.table)))
     }
 }

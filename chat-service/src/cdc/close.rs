@@ -29,6 +29,8 @@ pub struct Closed {
     pub rooms: usize,
     /// How long it took until the posts were fenced.
     pub fenced_in: Duration,
+    /// Whether there are new posts to be matched with keywords.
+    pub to_match: bool,
 }
 
 /// Carries out `step`.
@@ -73,7 +75,11 @@ impl Effect<'_> {
             }
         }
         self.store.tell_changes(posts, &known).await?;
-        Ok(Closed { rooms, fenced_in })
+        Ok(Closed {
+            rooms,
+            fenced_in,
+            to_match: self.store.have_matched(posts, now()).await?,
+        })
     }
 
     /// Tombstones without a delete that the projection let pass.
@@ -156,7 +162,11 @@ impl Effect<'_> {
         let older = doc! { "generation": { "$lt": lsn } };
         let closing_of = |room: &RoomKey| Some(self.closing(room.trade_post_id, deleted));
         let rooms = self.store.close(older, &closing_of).await?;
-        Ok(Closed { rooms, fenced_in })
+        Ok(Closed {
+            rooms,
+            fenced_in,
+            to_match: false,
+        })
     }
 
     async fn close(&self, deleted: &HashMap<i64, Deleted>) -> Result<usize> {

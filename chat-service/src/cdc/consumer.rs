@@ -49,7 +49,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// How often librdkafka reports lag and the brokers' state.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A consumer of the captured table's topic, and of what Debezium says beside it.
+/// A consumer of the captured tables' topics, and of what Debezium says beside it.
 pub struct Consumer {
     client: ClientConfig,
     topics: Vec<String>,
@@ -110,6 +110,7 @@ impl Consumer {
         };
         let topics = vec![
             config.trade_posts_topic(),
+            config.keywords_topic(),
             config.heartbeat_topic(),
             config.notification_topic(),
         ];
@@ -242,7 +243,7 @@ impl Consumer {
                 error = moved.err().map(tracing::field::display),
                 "a partition has records and stands still; it is read anew from where it was"
             );
-            self.metrics.stood_still(partition);
+            self.metrics.stood_still(topic, partition);
         }
     }
 
@@ -343,11 +344,7 @@ fn assignment_strategy(config: &KafkaConfig) -> &'static str {
     }
 }
 
-fn join(
-    client: &ClientConfig,
-    topics: &[String],
-    context: Context,
-) -> KafkaResult<StreamConsumer<Context>> {
+fn join(client: &ClientConfig, topics: &[String], context: Context) -> KafkaResult<StreamConsumer<Context>> {
     let inner: StreamConsumer<Context> = client.create_with_context(context)?;
     inner.subscribe(&names(topics))?;
     Ok(inner)

@@ -112,10 +112,10 @@ impl Context {
     fn tell_lag(&self) {
         let partitions = self.status.get().partitions;
         let tables = partitions
-            .iter()
+            .into_iter()
             .filter(|((topic, _), _)| begin_of(topic) == Begin::Committed);
         self.metrics
-            .lag(tables.filter_map(|((_, number), partition)| Some((*number, partition.lag?))));
+            .lag(tables.filter_map(|(key, partition)| Some((key, partition.lag?))));
     }
 
     fn assigned(&self, partitions: &TopicPartitionList) {

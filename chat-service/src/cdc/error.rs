@@ -85,6 +85,12 @@ impl Failure {
 }
 
 impl Failure {
+    /// Whether Kafka says that a topic is not there. That of keywords comes with the first one.
+    pub fn is_missing_topic(&self) -> bool {
+        matches!(self, Self::Kafka(error)
+            if error.rdkafka_error_code() == Some(Code::UnknownTopicOrPartition))
+    }
+
     /// What is waited for, as metrics and operators are told.
     pub fn cause(&self) -> &'static str {
         match self {

@@ -38,6 +38,7 @@ pub mod dead_letter;
 pub mod error;
 mod excerpt;
 mod headers;
+pub mod keyword_plan;
 pub mod notification;
 pub mod offsets;
 pub mod plan;
@@ -65,6 +66,8 @@ pub struct Pipeline {
     pub metrics: ChatMetrics,
     /// Wakes the eraser.
     pub closed: Arc<Notify>,
+    /// Wakes who matches new posts with keywords.
+    pub to_match: Arc<Notify>,
 }
 
 /// Consumes until `shutdown`, then finishes the batch at hand and commits.
@@ -96,6 +99,9 @@ pub async fn run(
                 let complaint = chain(&failure);
                 if complaint == last_complaint {
                     debug!(error = complaint, "no records from Kafka for now");
+                } else if failure.is_missing_topic() {
+                    info!("a topic is not there yet; it comes with its first record");
+                    last_complaint = complaint;
                 } else {
                     warn!(error = complaint, "no records from Kafka for now");
                     last_complaint = complaint;
@@ -161,6 +167,7 @@ impl Pipeline {
         self.place_reads(&mut understood).await?;
         self.metrics.stage(Stage::Decode, begun.elapsed());
         let events = understood.iter().filter_map(|record| record.event.clone());
+        self.take_in_keywords(events.clone()).await?;
         for step in plan::plan(events) {
             self.carry_out(&step, received_at).await?;
         }
@@ -234,7 +241,19 @@ impl Pipeline {
             self.metrics.rooms_closed(closed.rooms);
             self.closed.notify_one();
         }
+        if closed.to_match {
+            self.to_match.notify_one();
+        }
         Ok(closed.rooms)
+    }
+
+    async fn take_in_keywords(&self, events: impl Iterator<Item = Event>) -> Result<(), Failure> {
+        let plan = keyword_plan::plan(events);
+        if !plan.is_empty() {
+            let told = self.store.take_in_keywords(&plan, now()).await?;
+            self.metrics.matches_told(told);
+        }
+        Ok(())
     }
 
     /// Gives the reads of a reconciliation's snapshot the position that they count from: its start.
@@ -262,11 +281,16 @@ impl Pipeline {
 
     /// Takes in what Debezium says of the snapshot that a reconciliation waits for.
     async fn heed(&self, understood: &[Understood]) -> Result<(), Failure> {
-        let notifications = understood.iter().filter_map(|record| record.notification.as_ref());
+        let notifications = understood
+            .iter()
+            .filter_map(|record| record.notification.as_ref());
         for (id, said) in notification::by_snapshot(notifications) {
             if let Some(reason) = self.store.reconciliation_heard(id, &said, now()).await? {
                 self.metrics.reconciliation_ended(Ended::Failed);
-                error!(reconciliation.id = id, "the reconciliation failed, nothing is closed: {reason}");
+                error!(
+                    reconciliation.id = id,
+                    "the reconciliation failed, nothing is closed: {reason}"
+                );
             }
         }
         Ok(())
@@ -301,6 +325,8 @@ impl Pipeline {
         self.heed(&understood).await?;
         let [understood] = understood;
         let mut rooms = 0;
+        self.take_in_keywords(understood.event.clone().into_iter())
+            .await?;
         for step in plan::plan(understood.event) {
             rooms += self.carry_out(&step, received_at).await?;
         }
@@ -330,7 +356,7 @@ impl Pipeline {
             });
         }
         let key = self.frame(Part::Key, message.key()).await?;
-        Ok(change_event::decode(Record {
+        let record = Record {
             position: Position {
                 partition: message.partition(),
                 offset: message.offset(),
@@ -338,7 +364,15 @@ impl Pipeline {
             key,
             value,
             moved_to: headers::value(message, change_event::MOVED_TO),
-        })?)
+        };
+        if message.topic().ends_with(change_event::KEYWORDS_TOPIC) {
+            return Ok(change_event::decode_keyword(record)?);
+        }
+        let mut understood = change_event::decode(record)?;
+        if headers::value(message, change_event::MOVED_FROM).is_some() {
+            understood.moved_here();
+        }
+        Ok(understood)
     }
 
     async fn frame<'a>(

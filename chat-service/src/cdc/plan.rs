@@ -98,6 +98,8 @@ pub fn plan(events: impl IntoIterator<Item = Event>) -> Vec<Step> {
                 steps.extend(open.take());
                 steps.push(Step::Truncate { lsn, times });
             }
+            // Those of keywords are planned apart, in `keyword_plan`.
+            Event::Keyword(_) | Event::KeywordsTruncated { .. } => {}
             Event::Post(event) => {
                 if open.has_bare_tombstone(event.trade_post_id) && event.change != Change::Tombstone {
                     steps.extend(open.take());

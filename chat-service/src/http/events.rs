@@ -68,6 +68,7 @@ enum Name {
     RoomCreated,
     RoomClosed,
     TradePostChanged,
+    TradePostMatched,
     Read,
     /// Events were missed and are not kept any more: load the lists anew.
     Reset,

@@ -73,10 +73,10 @@ pub async fn list(
         .store
         .notifications(caller.id, wanted.unread, window, limit)
         .await?;
-    let messages = app.store.messages_of(&notifications).await?;
+    let texts = app.store.texts_of(&notifications).await?;
     let items = notifications
         .iter()
-        .map(|notification| NotificationView::new(notification, notification.message_in(&messages)))
+        .map(|notification| NotificationView::new(notification, &texts))
         .collect();
     Ok(Json(Notifications { items, last_event_id }))
 }

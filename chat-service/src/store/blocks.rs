@@ -55,7 +55,7 @@ impl Store {
         member: i64,
         now: DateTime,
     ) -> Result<Option<Refusal>> {
-        let erased = self.erased_among([blocker, member], session).await?;
+        let erased = self.erased_among(&[blocker, member], session).await?;
         if erased.contains(&blocker) {
             return Ok(Some(Refusal::CallerErased));
         }
@@ -112,7 +112,7 @@ impl Store {
         other: i64,
         session: &mut ClientSession,
     ) -> Result<Option<Refusal>> {
-        let erased = self.erased_among([caller, other], session).await?;
+        let erased = self.erased_among(&[caller, other], session).await?;
         if erased.contains(&caller) {
             return Ok(Some(Refusal::CallerErased));
         }

@@ -201,14 +201,12 @@ impl Store {
 }
 
 fn drafts_of(room: &Room, Change { look, .. }: &Change<'_>) -> Vec<Draft> {
-    let drafts = room.members.iter().map(|member_id| Draft {
-        member_id: *member_id,
-        kind: Kind::TradePostChanged {
+    let drafts = room.members.iter().map(|member_id| {
+        let kind = Kind::TradePostChanged {
             title: look.title.clone(),
             status: look.status.clone(),
-        },
-        room_id: room.id,
-        trade_post_id: room.trade_post_id,
+        };
+        Draft::in_room(*member_id, kind, room.id, room.trade_post_id)
     });
     drafts.collect()
 }

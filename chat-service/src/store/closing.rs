@@ -121,13 +121,11 @@ impl Store {
             else {
                 continue;
             };
-            drafts.extend(room.members.iter().map(|member_id| Draft {
-                member_id: *member_id,
-                kind: Kind::RoomClosed {
+            drafts.extend(room.members.iter().map(|member_id| {
+                let kind = Kind::RoomClosed {
                     reason: CloseReason::TradePostDeleted,
-                },
-                room_id: room.id,
-                trade_post_id: room.trade_post_id,
+                };
+                Draft::in_room(*member_id, kind, room.id, room.trade_post_id)
             }));
             rooms
                 .entry(closing.id)

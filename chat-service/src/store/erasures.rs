@@ -125,9 +125,9 @@ impl Store {
     }
 
     /// Those of `members` that are erased, or are to be.
-    pub async fn erased_among(&self, members: [i64; 2], session: &mut ClientSession) -> Result<Vec<i64>> {
+    pub async fn erased_among(&self, members: &[i64], session: &mut ClientSession) -> Result<Vec<i64>> {
         self.erasures
-            .find(doc! { "_id": { "$in": &members } })
+            .find(doc! { "_id": { "$in": members } })
             .session(&mut *session)
             .await?
             .stream(session)
@@ -280,6 +280,9 @@ impl Store {
     pub async fn finish_erasure(&self, lease: Lease, now: DateTime) -> Result<()> {
         self.blocks
             .delete_many(doc! { "blocker_id": lease.member })
+            .await?;
+        self.keywords
+            .delete_many(doc! { "member_id": lease.member })
             .await?;
         self.inboxes.delete_one(doc! { "_id": lease.member }).await?;
         let done = doc! { "$set": { "done_at": now }, "$unset": { "owner": "", "due_at": "" } };

@@ -18,6 +18,13 @@ impl Store {
     pub async fn create_indexes(&self, fence_ttl: Duration, notification_ttl: Duration) -> Result<()> {
         // Only fences have `deleted_at`.
         expire(&self.posts, "deleted_at", fence_ttl).await?;
+        self.posts
+            .create_indexes([sparse(doc! { "match_at": 1 }), sparse(doc! { "born": 1 })])
+            .await?;
+        self.keywords
+            .create_indexes([sparse(doc! { "gram": 1 }), sparse(doc! { "member_id": 1 })])
+            .await?;
+        expire(&self.keywords, "deleted_at", fence_ttl).await?;
         self.rooms
             .create_indexes([
                 // A room is closed when its post's generation ends, so this makes open rooms unique.
@@ -45,6 +52,8 @@ impl Store {
                 unique(doc! { "member_id": 1, "seq": 1 }),
                 plain(doc! { "member_id": 1, "read_at": 1, "seq": -1 }),
                 plain(doc! { "member_id": 1, "room_id": 1, "kind": 1, "message_seq": 1 }),
+                // Of what is told once for good.
+                unique_where(doc! { "once": 1 }, doc! { "once": { "$exists": true } }),
             ])
             .await?;
         expire(&self.notifications, "created_at", notification_ttl).await?;

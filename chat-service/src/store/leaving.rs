@@ -182,12 +182,8 @@ impl Room {
 }
 
 fn told_of_end(room: &Room, member_id: i64) -> Draft {
-    Draft {
-        member_id,
-        kind: Kind::RoomClosed {
-            reason: CloseReason::MemberErased,
-        },
-        room_id: room.id,
-        trade_post_id: room.trade_post_id,
-    }
+    let kind = Kind::RoomClosed {
+        reason: CloseReason::MemberErased,
+    };
+    Draft::in_room(member_id, kind, room.id, room.trade_post_id)
 }

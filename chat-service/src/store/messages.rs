@@ -196,14 +196,11 @@ impl Store {
         self.store_sent(&rooms, &before, &answers, session).await?;
         let drafts = new(&answers).filter_map(|message| {
             let room = rooms.get(&message.room_id)?;
-            Some(Draft {
-                member_id: room.other(message.sender()?),
-                kind: Kind::Message {
-                    message_seq: message.seq,
-                },
-                room_id: room.id,
-                trade_post_id: room.trade_post_id,
-            })
+            let kind = Kind::Message {
+                message_seq: message.seq,
+            };
+            let other = room.other(message.sender()?);
+            Some(Draft::in_room(other, kind, room.id, room.trade_post_id))
         });
         self.notify(drafts.collect(), now, session).await?;
         Ok(answers)

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::clock;
 
 use crate::{
+    keyword::Kept,
     message::Message,
     notification::Notification,
     room::Room,
@@ -40,8 +41,10 @@ pub mod dead_letters;
 pub mod deletions;
 pub mod erasures;
 mod indexes;
+pub mod keywords;
 pub mod leases;
 mod leaving;
+pub mod matches;
 pub mod messages;
 pub mod missed;
 mod moves;
@@ -75,6 +78,7 @@ pub struct Store {
     pub reconciliations: Collection<Reconciliation>,
     latest_reconciliation: Collection<Document>,
     pub dead_letters: Collection<DeadLetter>,
+    pub keywords: Collection<Kept>,
     pub writer_schemas: Collection<Document>,
     turns: Turns,
     left_open: LeftOpen,
@@ -128,6 +132,7 @@ impl Store {
             reconciliations: db.collection("reconciliations"),
             latest_reconciliation: db.collection("latest_reconciliation"),
             dead_letters: db.collection("dead_letters"),
+            keywords: db.collection("keywords"),
             writer_schemas: db.collection("writer_schemas"),
             turns: Turns::new(),
             left_open: LeftOpen::default(),

@@ -20,7 +20,7 @@ use tokio::try_join;
 use super::{Store, Window, whole};
 use crate::{
     message::Message,
-    notification::{Frame, Kind, Notification},
+    notification::{Frame, Kind, Notification, Texts},
     room::RoomKey,
 };
 
@@ -29,8 +29,24 @@ use crate::{
 pub struct Draft {
     pub member_id: i64,
     pub kind: Kind,
-    pub room_id: ObjectId,
+    /// None where it is about no room.
+    pub room_id: Option<ObjectId>,
     pub trade_post_id: i64,
+    /// As of the notification.
+    pub once: Option<String>,
+}
+
+impl Draft {
+    /// Of what happened in a room.
+    pub fn in_room(member_id: i64, kind: Kind, room_id: ObjectId, trade_post_id: i64) -> Self {
+        Self {
+            member_id,
+            kind,
+            room_id: Some(room_id),
+            trade_post_id,
+            once: None,
+        }
+    }
 }
 
 impl Store {
@@ -74,6 +90,7 @@ impl Store {
                 kind,
                 room_id,
                 trade_post_id,
+                once,
             } = draft;
             let next = next.entry(member_id).or_insert(1);
             let seq = *next;
@@ -85,6 +102,7 @@ impl Store {
                 kind,
                 room_id,
                 trade_post_id,
+                once,
                 created_at: now,
                 deleted_at: None,
             }
@@ -189,16 +207,38 @@ impl Store {
         Ok(deleted.matched_count > 0)
     }
 
+    /// What is shown beside `notifications`.
+    pub async fn texts_of(&self, notifications: &[Notification]) -> Result<Texts> {
+        let (messages, titles) = try_join!(self.messages_of(notifications), self.titles_of(notifications))?;
+        Ok(Texts { messages, titles })
+    }
+
+    /// The titles of the posts that were found by a keyword, as they are now.
+    async fn titles_of(&self, notifications: &[Notification]) -> Result<HashMap<i64, String>> {
+        let found: HashSet<i64> = notifications
+            .iter()
+            .filter(|notification| matches!(notification.kind, Kind::TradePostMatched { .. }))
+            .map(|notification| notification.trade_post_id)
+            .collect();
+        if found.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<i64> = found.into_iter().collect();
+        self.posts
+            .find(doc! { "_id": { "$in": ids }, "state": "live" })
+            .await?
+            .try_filter_map(|post| ready(Ok(post.title.map(|title| (post.id, title)))))
+            .try_collect()
+            .await
+    }
+
     /// The messages that `notifications` are about, by room and sequence: those that are there and whose room
     /// is open. What is kept of a closed room is for nobody to read.
-    pub async fn messages_of(
-        &self,
-        notifications: &[Notification],
-    ) -> Result<HashMap<(ObjectId, i64), Message>> {
+    async fn messages_of(&self, notifications: &[Notification]) -> Result<HashMap<(ObjectId, i64), Message>> {
         let wanted: Vec<(ObjectId, i64)> = notifications
             .iter()
             .filter_map(|notification| match notification.kind {
-                Kind::Message { message_seq } => Some((notification.room_id, message_seq)),
+                Kind::Message { message_seq } => Some((notification.room_id?, message_seq)),
                 _ => None,
             })
             .collect();
@@ -233,21 +273,11 @@ impl Store {
 
     /// `notifications` as stream events.
     pub async fn frames(&self, notifications: &[Notification]) -> Result<Vec<Frame>> {
-        let messages = self.messages_of(notifications).await?;
+        let texts = self.texts_of(notifications).await?;
         Ok(notifications
             .iter()
-            .map(|notification| notification.frame(notification.message_in(&messages)))
+            .map(|notification| notification.frame(&texts))
             .collect())
-    }
-}
-
-impl Notification {
-    /// The message this is about, if it is about one that is not erased.
-    pub fn message_in<'a>(&self, messages: &'a HashMap<(ObjectId, i64), Message>) -> Option<&'a Message> {
-        match self.kind {
-            Kind::Message { message_seq } => messages.get(&(self.room_id, message_seq)),
-            _ => None,
-        }
     }
 }
 

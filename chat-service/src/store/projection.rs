@@ -123,17 +123,21 @@ impl News {
         // The batch may hold the end of one generation together with the begin of the next.
         let ended = post.ends.last().map_or(-1, End::lsn);
         let (fields, ended) = match row {
-            Row::Lives { post, born } => (
-                doc! {
+            Row::Lives { post, born } => {
+                let mut fields = doc! {
                     "seller_id": post.seller_id,
                     "title": &post.title,
                     "status": &post.status,
                     "state": "live",
                     "generation": born.unwrap_or(*lsn),
                     "deleted_at": null,
-                },
-                born.is_none().then_some(ended),
-            ),
+                };
+                if let Some(born) = born {
+                    // What was created is matched with keywords, once: see `matches`.
+                    fields.extend(doc! { "born": *born, "matching": "new" });
+                }
+                (fields, born.is_none().then_some(ended))
+            }
             Row::Gone => (doc! { "state": "deleted", "deleted_at": now }, None),
         };
         let ends = post.ends.iter().map(|end| match end {

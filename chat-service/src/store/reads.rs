@@ -119,14 +119,12 @@ impl Store {
             .build();
         let models: [WriteModel; 2] = [moved.into(), told.into()];
         self.client.bulk_write(models).session(&mut *session).await?;
-        let drafts = room.members.iter().map(|told| Draft {
-            member_id: *told,
-            kind: Kind::Read {
+        let drafts = room.members.iter().map(|told| {
+            let kind = Kind::Read {
                 reader_id: member,
                 up_to,
-            },
-            room_id: id,
-            trade_post_id: room.trade_post_id,
+            };
+            Draft::in_room(*told, kind, id, room.trade_post_id)
         });
         self.notify(drafts.collect(), now, session).await?;
         Ok(Some(room))

@@ -116,12 +116,7 @@ impl Store {
         // The seller's is written by the notification.
         let models = [insert.into(), self.touch_inbox(buyer_id)];
         self.client.bulk_write(models).session(&mut *session).await?;
-        let draft = Draft {
-            member_id: seller_id,
-            kind: Kind::RoomCreated,
-            room_id: room.id,
-            trade_post_id,
-        };
+        let draft = Draft::in_room(seller_id, Kind::RoomCreated, room.id, trade_post_id);
         self.notify(vec![draft], now, session).await?;
         Ok(Opened::New(room))
     }

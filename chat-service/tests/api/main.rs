@@ -19,6 +19,7 @@ mod keys;
 mod leaving;
 mod limits;
 mod live;
+mod matched;
 mod members;
 mod messages;
 mod moves;

@@ -1,5 +1,6 @@
 //! What members have read of their rooms.
 
+use chat_service::notification::Texts;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -159,7 +160,7 @@ async fn both_members_are_told_of_a_marker_that_moved() {
         );
         let kept = chat.store.notifications_after(member, seq - 1, 10).await.unwrap();
         assert_eq!(kept.len(), 1);
-        let frame = String::from_utf8(kept[0].frame(None).bytes.to_vec()).unwrap();
+        let frame = String::from_utf8(kept[0].frame(&Texts::default()).bytes.to_vec()).unwrap();
         let (head, data) = frame.split_once("data: ").unwrap();
         assert_eq!(head, format!("id: {seq}\nevent: read\n"));
         let data: Value = serde_json::from_str(data).unwrap();

@@ -165,12 +165,7 @@ async fn write(store: &Store, member: i64, count: i64) {
     while left > 0 {
         let drafts: Vec<Draft> = (0..left.min(TRANSACTION))
             .zip(kinds.iter().cycle())
-            .map(|(_, kind)| Draft {
-                member_id: member,
-                kind: kind.clone(),
-                room_id: ObjectId::new(),
-                trade_post_id: 7,
-            })
+            .map(|(_, kind)| Draft::in_room(member, kind.clone(), ObjectId::new(), 7))
             .collect();
         left -= TRANSACTION;
         let mut transaction = store.transaction().await.unwrap();

@@ -141,6 +141,6 @@ fn behind(event: Event) -> Event {
             event.position.offset += 1_000_000;
             Event::Post(event)
         }
-        truncate @ Event::Truncate { .. } => truncate,
+        other => other,
     }
 }

@@ -7,4 +7,5 @@ mod bed;
 mod commands;
 mod erasing;
 mod leases;
+mod matches;
 mod projection;

@@ -1,18 +1,27 @@
 //! What one test owns: a database with trade-service's tables and the role for Debezium, and the shipped
 //! configuration pointed at it.
 
-use std::{fmt::Debug, path::PathBuf, time::Duration};
+use std::{fmt::Debug, fs, path::PathBuf, time::Duration};
 
 use connectors::{Config, ConnectApi, ConnectError, Outcome, apply, config_file};
 use local_stack::{Stack, testing};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
-const SETUP: [&str; 3] = [
-    include_str!("../../../trade-service/migrations/0001_trade_posts.sql"),
-    include_str!("../../../trade-service/migrations/0002_capture.sql"),
-    include_str!("../../postgres.sql"),
-];
+const ROLE: &str = include_str!("../../postgres.sql");
+
+/// trade-service's migrations, in their order.
+fn migrations() -> Vec<String> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../trade-service/migrations");
+    let files = fs::read_dir(folder).unwrap();
+    let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
+    files.sort();
+    files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect()
+}
 
 pub struct World {
     pub stack: &'static Stack,
@@ -29,9 +38,11 @@ impl World {
         let stack = testing::stack().await;
         stack.postgres.create_database(name).await.unwrap();
         let mut database = stack.postgres.superuser(name).await.unwrap();
-        for sql in SETUP {
-            sqlx::raw_sql(sql).execute(&mut database).await.unwrap();
+        for sql in migrations() {
+            let sql = sqlx::raw_sql(AssertSqlSafe(sql));
+            sql.execute(&mut database).await.unwrap();
         }
+        sqlx::raw_sql(ROLE).execute(&mut database).await.unwrap();
         Self {
             stack,
             api: ConnectApi::new(stack.connect.url()).unwrap(),
@@ -69,7 +80,7 @@ impl World {
     /// The configuration as a file of the connector's name, for the command.
     pub fn file(&self, folder: &tempfile::TempDir) -> PathBuf {
         let path = folder.path().join(format!("{}.json", self.name));
-        std::fs::write(&path, serde_json::to_string_pretty(&self.config).unwrap()).unwrap();
+        fs::write(&path, serde_json::to_string_pretty(&self.config).unwrap()).unwrap();
         path
     }
 

@@ -71,10 +71,14 @@ pub struct Notification {
     /// The member's own sequence, from 1.
     pub seq: i64,
     pub kind: String,
+    /// Empty where it is about no room.
+    #[serde(default)]
     pub room_id: String,
     pub trade_post_id: i64,
     pub reason: Option<String>,
-    /// Of `trade_post_changed`.
+    /// Of `trade_post_matched`.
+    pub keyword: Option<String>,
+    /// Of `trade_post_changed`, and of `trade_post_matched` while the post is there.
     pub title: Option<String>,
     pub status: Option<String>,
     pub message: Option<Message>,

@@ -194,7 +194,7 @@ fn of_fields(real: &Real, doomed: i64) -> Vec<Hostile> {
             real.deleted(),
             "is not positive",
         ),
-        hostile("id zero", real.key_of(0), NONE, "key: trade post id 0"),
+        hostile("id zero", real.key_of(0), NONE, "key: id 0"),
         hostile("value without key", NONE, real.created(), keyless),
         hostile("delete without key", NONE, real.deleted(), keyless),
         hostile("nothing", NONE, NONE, keyless),

@@ -8,6 +8,7 @@ use http::StatusCode;
 use service_kit::problem::Problem;
 use tracing::{error, warn};
 
+use crate::keyword::KEYWORDS_MAX;
 use crate::post::Violation;
 use crate::status::{Status, Step};
 use crate::store::StoreError;
@@ -32,6 +33,12 @@ impl From<StoreError> for Problem {
                 "The trade post is not of the version that If-Match names. Read it again and repeat \
                      the change with its current ETag.",
             ),
+            StoreError::NoKeyword => Problem::not_found("keyword"),
+            StoreError::TooManyKeywords => {
+                Problem::new(StatusCode::CONFLICT, "too-many-keywords", "Too many keywords").detail(format!(
+                    "A member has at most {KEYWORDS_MAX} keywords. Delete one to keep another."
+                ))
+            }
             StoreError::VersionRequired => Problem::new(
                 StatusCode::PRECONDITION_REQUIRED,
                 "precondition-required",
@@ -105,6 +112,8 @@ mod tests {
             (StoreError::NotFound, 404, "not-found"),
             (StoreError::NotTheSeller, 403, "not-the-seller"),
             (StoreError::VersionMismatch, 412, "version-mismatch"),
+            (StoreError::NoKeyword, 404, "not-found"),
+            (StoreError::TooManyKeywords, 409, "too-many-keywords"),
             (StoreError::VersionRequired, 428, "precondition-required"),
             (
                 StoreError::NotOpen {

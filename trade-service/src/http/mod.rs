@@ -3,6 +3,7 @@
 mod buyer;
 mod error;
 mod favorites;
+mod keywords;
 mod me;
 mod posts;
 
@@ -74,6 +75,8 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(posts::list, posts::create))
         .routes(routes!(posts::show, posts::change, posts::delete))
+        .routes(routes!(keywords::list, keywords::keep))
+        .routes(routes!(keywords::forget))
         .routes(routes!(buyer::choose))
         .routes(routes!(favorites::add, favorites::remove))
         .routes(routes!(me::posts))

@@ -18,6 +18,7 @@
 
 mod favorites;
 mod idempotency;
+pub(crate) mod keywords;
 mod list;
 mod posts;
 mod views;
@@ -46,6 +47,10 @@ pub(crate) enum StoreError {
     NotTheSeller,
     #[error("the trade post was changed since the expected version")]
     VersionMismatch,
+    #[error("the member has no such keyword")]
+    NoKeyword,
+    #[error("the member has as many keywords as there may be")]
+    TooManyKeywords,
     #[error("a version has to be expected, because the trade post has a buyer")]
     VersionRequired,
     #[error("{step:?} is not open to a trade post that is {current:?}")]

@@ -27,6 +27,7 @@ async fn only_the_columns_that_may_leave_are_published() {
         [
             ("debezium_heartbeat", vec!["id", "beat_at"]),
             ("debezium_signal", vec!["id", "type", "data"]),
+            ("keywords", vec!["id", "member_id", "keyword"]),
             ("trade_posts", vec!["id", "seller_id", "title", "status"]),
         ]
     );
