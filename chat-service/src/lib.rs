@@ -38,6 +38,7 @@ use crate::{
     member_eraser::MemberEraser,
     metrics::{ChatMetrics, Freshness, MongoClient},
     store::Store,
+    sweeper::Sweeper,
 };
 
 pub mod cdc;
@@ -49,11 +50,13 @@ mod member_eraser;
 pub mod message;
 pub mod metrics;
 pub mod notification;
+pub mod orphan;
 pub mod outbox;
 mod readiness;
 pub mod room;
 mod stock;
 pub mod store;
+pub mod sweeper;
 pub mod trade_post;
 pub mod view;
 
@@ -150,6 +153,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
     tasks.spawn("stock", stock::watch(store, chat_metrics, shutdown.clone()));
     spawn_erasers(&mut tasks, &config, &pipeline, &shutdown);
+    let sweeper = Sweeper {
+        pipeline: Arc::clone(&pipeline),
+        config: config.sweeps,
+    };
+    tasks.spawn("sweeper", sweeper.run(shutdown.clone()));
     tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 

@@ -18,6 +18,7 @@ use service_kit::metrics::Metrics;
 
 use crate::{
     cdc::{change_event::Understood, status::Status},
+    orphan::OrphanKind,
     store::now,
 };
 
@@ -39,6 +40,7 @@ pub const ROOMS_CLOSED: &str = "rooms_closed";
 pub const DELETIONS_UNFINISHED: &str = "deletions_unfinished";
 pub const DELETIONS_OLDEST_AGE: &str = "deletions_oldest_unfinished_age_seconds";
 pub const MEMBER_ERASURES_UNFINISHED: &str = "member_erasures_unfinished";
+pub const ORPHANS: &str = "orphans";
 pub const MESSAGES_ERASED: &str = "messages_erased";
 pub const STREAMS_OPEN: &str = "streams_open";
 pub const STREAMS_ENDED: &str = "streams_ended";
@@ -70,6 +72,7 @@ pub struct ChatMetrics {
     /// Seconds.
     pub deletions_oldest_age: Gauge,
     pub member_erasures_unfinished: Gauge,
+    orphans: Family<OfKind, Gauge>,
     messages_erased: Counter,
     pub streams_open: Gauge,
     streams_ended: Family<Cause, Counter>,
@@ -146,6 +149,11 @@ struct Refused {
     request: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
+}
+
 impl ChatMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         metrics.register(|registry| {
@@ -217,6 +225,10 @@ impl ChatMetrics {
                     MEMBER_ERASURES_UNFINISHED,
                     "Members of whom not everything is erased that is to be",
                     Gauge::default(),
+                ),
+                orphans: with.family(
+                    ORPHANS,
+                    "Rooms, or what is left of rooms, without what they belong to, by kind",
                 ),
                 messages_erased: with.metric(
                     MESSAGES_ERASED,
@@ -339,6 +351,13 @@ impl ChatMetrics {
             MongoClient::Live => "live",
         };
         self.checked_out.get_or_create_owned(&Client { client })
+    }
+
+    /// How many orphans of a kind there are.
+    pub fn orphans(&self, kind: OrphanKind, number: u64) {
+        let kind = kind.name();
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        self.orphans.get_or_create(&OfKind { kind }).set(number);
     }
 
     pub fn messages_erased(&self, messages: u64) {

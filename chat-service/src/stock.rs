@@ -1,4 +1,4 @@
-//! Counts what waits in MongoDB, for metrics: deletions and erasures that are not done, dead letters.
+//! Counts what waits in MongoDB, for metrics: deletions and erasures that are not done, dead letters, orphans.
 
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
         .await?;
     // Of many: counted by the collection's own record, not one by one.
     let dead = store.dead_letters.estimated_document_count().await?;
+    for (kind, number) in store.count_orphans().await? {
+        metrics.orphans(kind, number);
+    }
     metrics
         .deletions_unfinished
         .set(i64::try_from(number).unwrap_or(i64::MAX));

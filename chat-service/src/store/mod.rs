@@ -26,7 +26,9 @@ use crate::{
         dead_letters::DeadLetter,
         deletions::Deletion,
         erasures::Erasure,
+        orphans::Orphan,
         posts::TradePost,
+        sweeps::Sweep,
         transaction::{LeftOpen, Transaction},
         turns::Turns,
     },
@@ -44,10 +46,12 @@ mod leaving;
 pub mod messages;
 mod moves;
 pub mod notifications;
+pub mod orphans;
 pub mod posts;
 mod projection;
 pub mod reads;
 pub mod rooms;
+pub mod sweeps;
 mod transaction;
 mod turns;
 pub mod writer_schemas;
@@ -68,6 +72,8 @@ pub struct Store {
     pub blocks: Collection<Block>,
     /// Members who are erased.
     pub erasures: Collection<Erasure>,
+    pub orphans: Collection<Orphan>,
+    pub sweeps: Collection<Sweep>,
     pub dead_letters: Collection<DeadLetter>,
     pub writer_schemas: Collection<Document>,
     turns: Turns,
@@ -119,6 +125,8 @@ impl Store {
             truncates: db.collection("truncates"),
             blocks: db.collection("blocks"),
             erasures: db.collection("erasures"),
+            orphans: db.collection("orphans"),
+            sweeps: db.collection("sweeps"),
             dead_letters: db.collection("dead_letters"),
             writer_schemas: db.collection("writer_schemas"),
             turns: Turns::new(),

@@ -14,6 +14,7 @@ mod consumer;
 mod dead_letters;
 mod deletions;
 mod members;
+mod orphans;
 
 /// What is not a route's.
 #[derive(OpenApi)]
@@ -33,6 +34,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(dead_letters::replay_page))
         .routes(routes!(dead_letters::show, dead_letters::discard))
         .routes(routes!(dead_letters::replay))
+        .routes(routes!(orphans::list))
+        .routes(routes!(orphans::sweep))
         .routes(routes!(consumer::show))
         .routes(routes!(consumer::resume))
 }
