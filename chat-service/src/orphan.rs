@@ -133,7 +133,10 @@ mod tests {
         let cases = [
             (post(PostState::Live, &[]), None),
             (post(PostState::Live, &[(9, None)]), None),
-            (post(PostState::Deleted, &[(10, None)]), Some(OrphanKind::OpenRoom)),
+            (
+                post(PostState::Deleted, &[(10, None)]),
+                Some(OrphanKind::OpenRoom),
+            ),
             (
                 post(PostState::Live, &[(9, None), (20, None)]),
                 Some(OrphanKind::OpenRoom),

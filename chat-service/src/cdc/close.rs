@@ -52,12 +52,7 @@ pub async fn carry_out(
 /// Closes what is left of the open rooms of a post that are of `generation` or older, or lets them go along:
 /// what the end of their row should have done, or, where the post is not known any more, its deletion.
 /// Answers how many were closed.
-pub async fn end_again(
-    store: &Store,
-    post: i64,
-    generation: i64,
-    erase_after: Duration,
-) -> Result<usize> {
+pub async fn end_again(store: &Store, post: i64, generation: i64, erase_after: Duration) -> Result<usize> {
     let effect = Effect {
         store,
         received_at: now(),

@@ -85,7 +85,11 @@ impl Store {
         for suspect in messages {
             let room_id = suspect.room_id;
             if !there.contains(&room_id)
-                && self.messages.find_one(doc! { "room_id": room_id }).await?.is_some()
+                && self
+                    .messages
+                    .find_one(doc! { "room_id": room_id })
+                    .await?
+                    .is_some()
             {
                 still.push(suspect.clone());
             }
@@ -124,7 +128,9 @@ impl Store {
             .rooms
             .clone_with_type::<RoomFacts>()
             .find(filter.clone())
-            .projection(doc! { "trade_post_id": 1, "generation": 1, "state": 1, "closed_by": 1, "erasing": 1 })
+            .projection(
+                doc! { "trade_post_id": 1, "generation": 1, "state": 1, "closed_by": 1, "erasing": 1 },
+            )
             .sort(doc! { "_id": 1 })
             .limit(limit)
             .batch_size(whole(usize::try_from(limit).unwrap_or_default()))

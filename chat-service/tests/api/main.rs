@@ -24,6 +24,7 @@ mod messages;
 mod moves;
 mod notifications;
 mod openapi;
+mod orphans;
 mod pool;
 mod projection;
 mod queries;
