@@ -151,7 +151,15 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         sweep::run(live_store.clone(), Arc::clone(&hub), shutdown.clone()),
     );
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
-    tasks.spawn("stock", stock::watch(store, chat_metrics, shutdown.clone()));
+    tasks.spawn(
+        "stock",
+        stock::watch(
+            store,
+            chat_metrics,
+            Arc::clone(&pipeline.status),
+            shutdown.clone(),
+        ),
+    );
     spawn_erasers(&mut tasks, &config, &pipeline, &shutdown);
     let sweeper = Sweeper {
         pipeline: Arc::clone(&pipeline),
@@ -205,6 +213,7 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
         status: Arc::default(),
         metrics,
         closed: Arc::default(),
+        snapshots: Mutex::default(),
     })
 }
 

@@ -33,6 +33,7 @@ pub const CDC_HEARTBEAT_AGE: &str = "cdc_heartbeat_age_seconds";
 pub const CDC_PAUSES: &str = "cdc_pauses";
 pub const CDC_WAITING: &str = "cdc_waiting";
 pub const CDC_STOOD_STILL: &str = "cdc_partition_stood_still";
+pub const CDC_SUSPECTED_GAPS: &str = "cdc_suspected_gaps";
 pub const DEAD_LETTERS: &str = "dead_letters";
 pub const FENCE_HITS: &str = "fence_hits";
 pub const RATE_LIMITED: &str = "rate_limited";
@@ -64,6 +65,7 @@ pub struct ChatMetrics {
     pauses: Family<Cause, Counter>,
     waiting: Family<Cause, Gauge>,
     stood_still: Family<Partition, Counter>,
+    pub suspected_gaps: Gauge,
     pub dead_letters: Gauge,
     fence_hits: Family<Refused, Counter>,
     rate_limited: Family<Refused, Counter>,
@@ -192,6 +194,11 @@ impl ChatMetrics {
                 stood_still: with.family(
                     CDC_STOOD_STILL,
                     "Times that a partition had records and gave none for a minute",
+                ),
+                suspected_gaps: with.metric(
+                    CDC_SUSPECTED_GAPS,
+                    "Times that changes may have been missed and nobody has seen to it",
+                    Gauge::default(),
                 ),
                 dead_letters: with.metric(
                     DEAD_LETTERS,

@@ -20,6 +20,7 @@ mod delete;
 mod failures;
 mod fixtures;
 mod flood;
+mod gaps;
 mod hostile;
 mod members;
 mod offsets;

@@ -38,6 +38,9 @@ pub struct Understood {
     pub committed_ms: Option<i64>,
     /// What it says of the posts, if it is about them.
     pub event: Option<Event>,
+    /// Place in the log of the snapshot that it is part of, if one has read the whole table at once. An incremental
+    /// snapshot goes along with the stream and is none.
+    pub snapshot: Option<i64>,
 }
 
 /// The kinds of record that are told apart.
@@ -218,6 +221,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             op: Op::Tombstone,
             committed_ms: None,
             event: Some(event),
+            snapshot: None,
         });
     };
     let envelope: Envelope = read(Part::Value, value)?;
@@ -226,6 +230,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
     };
     let times = envelope.times()?;
     let Source { schema, table, .. } = &envelope.source;
+    let mut snapshot = None;
     let event = match op {
         Op::Message => None,
         _ if (schema.as_str(), table.as_str()) != TABLE => {
@@ -241,6 +246,9 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
         }),
         Op::Create | Op::Read | Op::Update => {
             let key = key(record.key)?;
+            if op == Op::Read && envelope.source.is_of_whole_table() {
+                snapshot = Some(lsn(&envelope.source)?);
+            }
             Some(post_event(key, record.position, upsert(key, op, envelope)?))
         }
         Op::Delete => {
@@ -261,6 +269,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
         op,
         committed_ms: Some(times.committed_ms),
         event,
+        snapshot,
     })
 }
 
@@ -272,6 +281,7 @@ pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
         op: Op::Heartbeat,
         committed_ms: Some(time(ts_ms)?),
         event: None,
+        snapshot: None,
     })
 }
 
@@ -428,8 +438,18 @@ record! {
     struct Source {
         lsn: Option<i64>,
         sequence: Option<String>,
+        snapshot: Option<String>,
         ts_ms: i64,
         schema: String,
         table: String,
+    }
+}
+
+impl Source {
+    /// Whether the row was read by a snapshot that reads the table at once. Debezium marks its first and last
+    /// rows, too.
+    fn is_of_whole_table(&self) -> bool {
+        let marked = self.snapshot.as_deref();
+        marked.is_some_and(|mark| !matches!(mark, "false" | "incremental"))
     }
 }

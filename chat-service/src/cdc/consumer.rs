@@ -35,6 +35,7 @@ use super::{
     coverage,
     error::{Decision, Failure},
     headers,
+    hops::Hops,
     status::Status,
 };
 use crate::{config::KafkaConfig, metrics::ChatMetrics};
@@ -114,6 +115,7 @@ impl Consumer {
             metrics: metrics.clone(),
             left_behind: Arc::default(),
             unchecked: Arc::default(),
+            expected: Arc::default(),
         };
         let topics = [config.trade_posts_topic(), config.heartbeat_topic()];
         Ok(Self {
@@ -151,6 +153,18 @@ impl Consumer {
             }
         }
         Ok(batch)
+    }
+
+    /// What of `batch`, which was received last, does not lie where it was expected.
+    pub(super) fn hops(&self, batch: &[OwnedMessage]) -> Hops {
+        let mut expected = self.inner.context().expected();
+        let hops = batch
+            .iter()
+            .filter_map(|message| expected.receive(message.topic(), message.partition(), message.offset()));
+        Hops {
+            hops: hops.collect(),
+            consumer: Arc::clone(&self.inner),
+        }
     }
 
     async fn next(&mut self) -> KafkaResult<OwnedMessage> {

@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     change_event::HEARTBEAT_TOPIC,
+    hops::Expected,
     status::{Partition, Report, Status},
 };
 use crate::metrics::ChatMetrics;
@@ -39,6 +40,8 @@ pub struct Context {
     pub left_behind: Arc<AtomicBool>,
     /// Whether partitions were assigned since it was last seen that each has an owner.
     pub unchecked: Arc<AtomicBool>,
+    /// Where the next record of each assigned partition is expected.
+    pub expected: Arc<Mutex<Expected>>,
 }
 
 impl ClientContext for Context {
@@ -84,6 +87,10 @@ impl ClientContext for Context {
 }
 
 impl Context {
+    pub fn expected(&self) -> MutexGuard<'_, Expected> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell_lag(&self) {
         let partitions = self.status.get().partitions;
         let posts = partitions
@@ -114,6 +121,9 @@ impl Context {
                 }
             }
         });
+        for partition in partitions.elements() {
+            self.expected().revoke(partition.topic(), partition.partition());
+        }
         self.tell_lag();
     }
 }
@@ -131,7 +141,9 @@ impl ConsumerContext for Context {
                 info!("assigned {count} partitions");
                 self.left_behind.store(false, Ordering::Relaxed);
                 self.unchecked.store(true, Ordering::Relaxed);
-                if let Err(error) = begin_where_nothing_was_committed(consumer, partitions) {
+                if let Err(error) =
+                    begin_where_nothing_was_committed(consumer, partitions, &mut self.expected())
+                {
                     warn!(%error, "what the group has committed is not known");
                 }
                 self.assigned(partitions);
@@ -172,6 +184,7 @@ impl ConsumerContext for Context {
 fn begin_where_nothing_was_committed(
     consumer: &BaseConsumer<Context>,
     partitions: &mut TopicPartitionList,
+    expected: &mut Expected,
 ) -> KafkaResult<()> {
     if partitions.count() == 0 {
         return Ok(());
@@ -180,7 +193,11 @@ fn begin_where_nothing_was_committed(
     for known in committed.elements() {
         if known.topic().starts_with(HEARTBEAT_TOPIC) {
             partitions.set_partition_offset(known.topic(), known.partition(), Offset::End)?;
-        } else if known.offset() == Offset::Invalid {
+            continue;
+        }
+        let offset = known.offset().to_raw().filter(|offset| *offset >= 0);
+        expected.assign(known.topic(), known.partition(), offset);
+        if known.offset() == Offset::Invalid {
             partitions.set_partition_offset(known.topic(), known.partition(), Offset::Beginning)?;
         }
     }

@@ -99,9 +99,9 @@ impl Hop {
 }
 
 /// The hops of a batch, and whom to ask about them.
-pub struct Hops {
+pub(super) struct Hops {
     pub hops: Vec<Hop>,
-    pub consumer: Arc<StreamConsumer<Context>>,
+    pub(super) consumer: Arc<StreamConsumer<Context>>,
 }
 
 impl std::fmt::Debug for Hops {

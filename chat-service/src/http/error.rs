@@ -48,6 +48,8 @@ pub enum ApiError {
     Streams(Full),
     #[error("nobody asked to erase that member")]
     NoErasure,
+    #[error("no such gap")]
+    NoGap,
     #[error("no such dead letter")]
     NoDeadLetter,
     #[error("the record is not understood: {0}")]
@@ -147,6 +149,7 @@ impl From<ApiError> for Problem {
                 .retry_after(CAPTURE),
             },
             ApiError::NoErasure => Self::not_found("erasure"),
+            ApiError::NoGap => Self::not_found("gap"),
             ApiError::NoDeadLetter => Self::not_found("dead letter"),
             ApiError::NotUnderstood(reason) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -250,6 +253,7 @@ mod tests {
             (ApiError::Streams(Full::Instance(10)), 429, "instance-full"),
             (ApiError::Streams(Full::Closing), 429, "instance-full"),
             (ApiError::NoErasure, 404, "not-found"),
+            (ApiError::NoGap, 404, "not-found"),
             (ApiError::NoDeadLetter, 404, "not-found"),
             (ApiError::NotUnderstood("wrong".into()), 422, "not-understood"),
             (

@@ -26,6 +26,7 @@ use crate::{
         dead_letters::DeadLetter,
         deletions::Deletion,
         erasures::Erasure,
+        gaps::Gap,
         orphans::Orphan,
         posts::TradePost,
         sweeps::Sweep,
@@ -40,6 +41,7 @@ pub mod closing;
 pub mod dead_letters;
 pub mod deletions;
 pub mod erasures;
+pub mod gaps;
 mod indexes;
 pub mod leases;
 mod leaving;
@@ -74,6 +76,7 @@ pub struct Store {
     pub erasures: Collection<Erasure>,
     pub orphans: Collection<Orphan>,
     pub sweeps: Collection<Sweep>,
+    pub gaps: Collection<Gap>,
     pub dead_letters: Collection<DeadLetter>,
     pub writer_schemas: Collection<Document>,
     turns: Turns,
@@ -127,6 +130,7 @@ impl Store {
             erasures: db.collection("erasures"),
             orphans: db.collection("orphans"),
             sweeps: db.collection("sweeps"),
+            gaps: db.collection("gaps"),
             dead_letters: db.collection("dead_letters"),
             writer_schemas: db.collection("writer_schemas"),
             turns: Turns::new(),

@@ -13,6 +13,7 @@ mod deletion;
 mod demo;
 mod erasure;
 mod events;
+mod gaps;
 mod instances;
 mod kept;
 mod keys;

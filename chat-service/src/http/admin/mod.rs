@@ -13,6 +13,7 @@ use super::App;
 mod consumer;
 mod dead_letters;
 mod deletions;
+mod gaps;
 mod members;
 mod orphans;
 
@@ -34,6 +35,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(dead_letters::replay_page))
         .routes(routes!(dead_letters::show, dead_letters::discard))
         .routes(routes!(dead_letters::replay))
+        .routes(routes!(gaps::list))
+        .routes(routes!(gaps::resolve))
         .routes(routes!(orphans::list))
         .routes(routes!(orphans::sweep))
         .routes(routes!(consumer::show))
