@@ -58,12 +58,14 @@ async fn a_snapshot_in_the_middle_of_the_stream_is_remembered_as_a_gap() {
         assert_eq!(world.store.gaps(None, 10).await.unwrap(), []);
 
         connector(world, Method::PUT, "stop").await;
+        let superuser = world.stack.postgres.superuser(&world.name).await;
+        let mut superuser = superuser.unwrap();
         let drop =
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
         eventually("the slot is dropped", BOUND, async || {
             sqlx::query(drop)
                 .bind(&world.name)
-                .execute(&world.sql)
+                .execute(&mut superuser)
                 .await
                 .map(|_| ())
         })

@@ -3,6 +3,7 @@
 //! Invariant: a partition begins where the group has committed, or at its first record if the group never has.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -42,6 +43,9 @@ pub struct Context {
     pub unchecked: Arc<AtomicBool>,
     /// Where the next record of each assigned partition is expected.
     pub expected: Arc<Mutex<Expected>>,
+    /// Partitions that went back behind what the group has committed. librdkafka commits nothing of them by
+    /// itself until they have come as far again.
+    pub gone_back: Arc<Mutex<HashSet<(String, i32)>>>,
 }
 
 impl ClientContext for Context {
@@ -91,6 +95,10 @@ impl Context {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn gone_back(&self) -> MutexGuard<'_, HashSet<(String, i32)>> {
+        self.gone_back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell_lag(&self) {
         let partitions = self.status.get().partitions;
         let posts = partitions
@@ -122,7 +130,9 @@ impl Context {
             }
         });
         for partition in partitions.elements() {
-            self.expected().revoke(partition.topic(), partition.partition());
+            let (topic, partition) = (partition.topic(), partition.partition());
+            self.expected().revoke(topic, partition);
+            self.gone_back().remove(&(topic.to_owned(), partition));
         }
         self.tell_lag();
     }
@@ -170,9 +180,19 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         match result {
-            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Ok(()) => {
+                let committed = offsets.elements();
+                let committed = committed
+                    .iter()
+                    .filter(|partition| matches!(partition.offset(), Offset::Offset(_)));
+                let mut gone_back = self.gone_back();
+                for partition in committed {
+                    gone_back.remove(&(partition.topic().to_owned(), partition.partition()));
+                }
+            }
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => warn!(%error, "offsets were not committed; they are tried again"),
         }
     }

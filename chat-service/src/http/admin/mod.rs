@@ -1,5 +1,5 @@
-//! For operators: what was deleted, what was not understood, how the consumer is doing; and the erasure of
-//! members.
+//! For operators: what was deleted, what was not understood, how the consumer is doing, what may have been
+//! missed; orphans, and the erasure of members.
 //!
 //! Invariant: this is on the listener that is not public, and needs no token.
 
