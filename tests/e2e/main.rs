@@ -17,6 +17,7 @@ mod bulk;
 mod changes;
 mod consumer;
 mod delete;
+mod evolution;
 mod failures;
 mod fixtures;
 mod flood;

@@ -1,0 +1,393 @@
+//! The captured table changes: what leaves PostgreSQL then, what the connector does, and what chat-service makes of
+//! it. One connector goes through all of it, in the order of the table in docs/operations.md, under the rule that
+//! the registry is to have for its subjects (compatibility BACKWARD).
+
+use std::{collections::BTreeSet, process::Stdio};
+
+use e2e::{eventually::eventually, world::World};
+use local_stack::capture::Capture;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{BOUND, chat_about};
+
+const BUYER: i64 = 2;
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
+
+/// The world, and how the table's text column is called by now.
+struct Market<'a> {
+    world: &'a mut World,
+    body: &'static str,
+}
+
+impl Market<'_> {
+    fn subject(&self) -> String {
+        format!("{}-value", self.world.topic().name)
+    }
+
+    fn registry(&self) -> String {
+        self.world.stack.registry.confluent_url()
+    }
+
+    /// By the owner of the tables.
+    async fn sql(&self, statements: &'static str) {
+        let done = sqlx::raw_sql(statements).execute(&self.world.sql).await;
+        done.unwrap_or_else(|error| panic!("{statements}: {error}"));
+    }
+
+    async fn refused(&self, statement: &'static str) -> String {
+        let refused = sqlx::raw_sql(statement).execute(&self.world.sql).await;
+        refused.unwrap_err().to_string()
+    }
+
+    async fn insert(&self) -> i64 {
+        let insert = format!(
+            "INSERT INTO trade_posts (seller_id, title, {}, price, category) VALUES ('1', '글', '본문', 1, '기타')
+             RETURNING id",
+            self.body
+        );
+        let insert = sqlx::query_scalar(sqlx::AssertSqlSafe(insert));
+        insert.fetch_one(&self.world.sql).await.unwrap()
+    }
+
+    async fn delete(&self, post: i64) {
+        let delete = sqlx::query("DELETE FROM trade_posts WHERE id = $1").bind(post);
+        delete.execute(&self.world.sql).await.unwrap();
+    }
+
+    /// A post is created, becomes known, is chatted about and is deleted, and its chat goes with it.
+    async fn works(&self, what: &str) {
+        let post = self.insert().await;
+        self.world.known(&[post], BOUND).await;
+        let room = chat_about(self.world, post, BUYER, 1).await;
+        self.delete(post).await;
+        let buyer = self.world.member(BUYER);
+        eventually(format!("{what}: the room goes"), BOUND, async || {
+            match buyer.room(&room).await {
+                Err(error) if error.status() == Some(reqwest::StatusCode::GONE) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
+    /// How often the schema of values was changed.
+    async fn versions(&self) -> usize {
+        let url = format!("{}/subjects/{}/versions", self.registry(), self.subject());
+        let versions: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        versions.as_array().unwrap_or_else(|| panic!("{versions}")).len()
+    }
+
+    /// Columns in the newest schema.
+    async fn columns(&self) -> Vec<String> {
+        let url = format!("{}/subjects/{}/versions/latest", self.registry(), self.subject());
+        let latest: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        let schema: Value = serde_json::from_str(latest["schema"].as_str().unwrap()).unwrap();
+        let row = &schema["fields"][0]["type"][1]["fields"];
+        let names = row.as_array().unwrap_or_else(|| panic!("{schema}")).iter();
+        names
+            .map(|column| column["name"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    async fn task(&self) -> (String, String) {
+        let url = format!(
+            "{}/connectors/{}/status",
+            self.world.stack.connect.url(),
+            self.world.name
+        );
+        let status: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let task = &status["tasks"][0];
+        (text(&task["state"]), text(&task["trace"]))
+    }
+
+    async fn runs(&self) {
+        let (state, trace) = self.task().await;
+        assert_eq!(state, "RUNNING", "{trace}");
+    }
+
+    async fn dead_letters(&self) -> Vec<Value> {
+        let url = format!("{}/admin/v1/dead-letters?limit=100", self.world.chat.admin_url());
+        let letters: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        letters["items"].as_array().unwrap().clone()
+    }
+
+    /// Waits until a record became a dead letter, and answers its reason.
+    async fn dead_letter(&self) -> String {
+        let letters = eventually("a dead letter", BOUND, async || {
+            let letters = self.dead_letters().await;
+            if letters.is_empty() {
+                Err(self.task().await)
+            } else {
+                Ok(letters)
+            }
+        })
+        .await;
+        letters[0]["reason"].as_str().unwrap().to_owned()
+    }
+
+    async fn discard_dead_letters(&self) {
+        let http = reqwest::Client::new();
+        for letter in self.dead_letters().await {
+            let id = letter["id"].as_str().unwrap();
+            let url = format!("{}/admin/v1/dead-letters/{id}", self.world.chat.admin_url());
+            assert!(http.delete(url).send().await.unwrap().status().is_success());
+        }
+    }
+
+    /// Has Debezium read the rows again, as they are now.
+    async fn read_again(&self) {
+        let again = r#"INSERT INTO debezium_signal VALUES (gen_random_uuid(), 'execute-snapshot',
+            '{"data-collections": ["public.trade_posts"], "type": "incremental"}')"#;
+        self.sql(again).await;
+    }
+
+    async fn set_compatibility(&self, level: &str) {
+        let url = format!("{}/config/{}", self.registry(), self.subject());
+        let set = reqwest::Client::new()
+            .put(url)
+            .json(&json!({ "compatibility": level }));
+        let answer = set.send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_change_of_the_table_does_what_the_operators_are_told() {
+    World::run(async |world| {
+        world.wanted_errors.push("record kept as a dead letter");
+        let mut market = Market { world, body: "body" };
+        market.works("before anything changes").await;
+        market.set_compatibility("BACKWARD").await;
+        what_is_not_captured(&mut market).await;
+        what_is_captured_besides(&market).await;
+        a_needed_column_goes(&market).await;
+        a_needed_column_is_retyped(&market).await;
+        assert_eq!(market.world.orphans().await, (vec![], vec![]));
+    })
+    .await;
+}
+
+/// Columns that are not captured come, go and change, and nobody sees it.
+async fn what_is_not_captured(market: &mut Market<'_>) {
+    let versions = market.versions().await;
+    for change in [
+        "ALTER TABLE trade_posts ADD COLUMN note text",
+        "ALTER TABLE trade_posts ADD COLUMN views int NOT NULL DEFAULT 0",
+        "ALTER TABLE trade_posts RENAME COLUMN body TO description",
+        "ALTER TABLE trade_posts DROP COLUMN image_urls",
+        "ALTER TABLE trade_posts ALTER COLUMN price TYPE numeric(12)",
+    ] {
+        market.sql(change).await;
+        if change.contains("description") {
+            market.body = "description";
+        }
+        market.works(change).await;
+    }
+    // Captured, and a text all the same.
+    let varchar = "ALTER TABLE trade_posts ALTER COLUMN title TYPE varchar(100)";
+    market.sql(varchar).await;
+    market.works(varchar).await;
+    assert_eq!(market.versions().await, versions, "no new schema");
+    assert_eq!(market.columns().await, ["id", "seller_id", "title", "status"]);
+    market.runs().await;
+    assert_eq!(market.dead_letters().await, [] as [Value; 0]);
+}
+
+/// A column is added to the capture, and widened.
+async fn what_is_captured_besides(market: &Market<'_>) {
+    let versions = market.versions().await;
+    market
+        .sql(
+            "ALTER PUBLICATION trade_cdc SET TABLE
+                 trade_posts (id, seller_id, title, status, views), debezium_signal, debezium_heartbeat;
+             GRANT SELECT (views) ON trade_posts TO debezium",
+        )
+        .await;
+    market.works("before the connector knows of it").await;
+    let mut capture = Capture::of_database(&market.world.name);
+    let columns = capture.config().unwrap()["column.include.list"].replace("|status", "|status|views");
+    capture.settings.insert("column.include.list".to_owned(), columns);
+    local_stack::capture::apply_connector(market.world.stack, &capture)
+        .await
+        .unwrap();
+    market.works("one more column").await;
+    assert_eq!(
+        market.columns().await,
+        ["id", "seller_id", "title", "status", "views"]
+    );
+    assert_eq!(market.versions().await, versions + 1);
+    let bigint = "ALTER TABLE trade_posts ALTER COLUMN views TYPE bigint";
+    market.sql(bigint).await;
+    market.works(bigint).await;
+    assert_eq!(market.versions().await, versions + 2, "a wider number");
+    market.runs().await;
+    assert_eq!(market.dead_letters().await, [] as [Value; 0]);
+}
+
+/// PostgreSQL does not let a published column go. Without it, or under another name, rows are dead letters, and
+/// deletes are not.
+async fn a_needed_column_goes(market: &Market<'_>) {
+    let refused = market.refused("ALTER TABLE trade_posts DROP COLUMN title").await;
+    assert!(refused.contains("other objects depend on it"), "{refused}");
+    let mut transaction = market.world.sql.begin().await.unwrap();
+    sqlx::query("ALTER TABLE trade_posts DROP COLUMN title CASCADE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let published = "SELECT tablename::text FROM pg_publication_tables WHERE pubname = 'trade_cdc'";
+    let published: Vec<String> = sqlx::query_scalar(published)
+        .fetch_all(&mut *transaction)
+        .await
+        .unwrap();
+    assert!(
+        !published.contains(&"trade_posts".to_owned()),
+        "the whole table goes with the column: {published:?}"
+    );
+    transaction.rollback().await.unwrap();
+
+    let post = market.insert().await;
+    market.world.known(&[post], BOUND).await;
+    chat_about(market.world, post, BUYER, 1).await;
+    market
+        .sql("ALTER TABLE trade_posts RENAME COLUMN title TO subject")
+        .await;
+    sqlx::query("UPDATE trade_posts SET subject = '다른 글' WHERE id = $1")
+        .bind(post)
+        .execute(&market.world.sql)
+        .await
+        .unwrap();
+    let reason = market.dead_letter().await;
+    assert!(reason.contains("title"), "the reason names the column: {reason}");
+    assert!(!market.columns().await.contains(&"title".to_owned()));
+    market.runs().await;
+    // A delete needs no column but the key.
+    market.delete(post).await;
+    eventually("the delete takes effect", BOUND, async || {
+        let rooms = market.world.count("rooms").await;
+        if rooms == 0 { Ok(()) } else { Err(rooms) }
+    })
+    .await;
+
+    market
+        .sql("ALTER TABLE trade_posts RENAME COLUMN subject TO title")
+        .await;
+    market.works("under its name again").await;
+    market.read_again().await;
+    market.discard_dead_letters().await;
+    market.works("after a snapshot").await;
+    assert_eq!(market.dead_letters().await, [] as [Value; 0]);
+}
+
+/// A change that the registry refuses stops the task. What operators do then is in docs/operations.md, and is
+/// done here as it is written there.
+async fn a_needed_column_is_retyped(market: &Market<'_>) {
+    let kept = market.insert().await;
+    let doomed = market.insert().await;
+    market.world.known(&[kept, doomed], BOUND).await;
+    let room = chat_about(market.world, doomed, BUYER, 1).await;
+    market
+        .sql(
+            "ALTER TABLE trade_posts DROP CONSTRAINT trade_posts_seller_id_check;
+             ALTER TABLE trade_posts ALTER COLUMN seller_id TYPE text",
+        )
+        .await;
+    let unread = market.insert().await;
+    let trace = eventually("the task stops", BOUND, async || {
+        let (state, trace) = market.task().await;
+        if state == "FAILED" { Ok(trace) } else { Err(state) }
+    })
+    .await;
+    println!("{trace}");
+    market.delete(doomed).await;
+    assert_eq!(
+        market.dead_letters().await,
+        [] as [Value; 0],
+        "nothing of it was published"
+    );
+
+    let steps = runbook("### When a change has stopped the task");
+    assert!(steps.len() >= 5, "{steps:?}");
+    for step in &steps {
+        println!("{}", step.text);
+        match step.language {
+            "sql" => {
+                let mut superuser = market
+                    .world
+                    .stack
+                    .postgres
+                    .superuser(&market.world.name)
+                    .await
+                    .unwrap();
+                let statements = sqlx::AssertSqlSafe(step.text.clone());
+                sqlx::raw_sql(statements).execute(&mut superuser).await.unwrap();
+            }
+            "sh" => shell(market, &step.text).await,
+            other => panic!("a step in {other}"),
+        }
+    }
+
+    market.world.known(&[kept, unread], BOUND).await;
+    let buyer = market.world.member(BUYER);
+    eventually("what was deleted meanwhile goes", BOUND, async || {
+        match buyer.room(&room).await {
+            Err(error) if error.status() == Some(reqwest::StatusCode::GONE) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    market.works("after the runbook").await;
+    market.runs().await;
+    assert_eq!(market.dead_letters().await, [] as [Value; 0]);
+    let url = format!("{}/config/{}", market.registry(), market.subject());
+    let rule: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    assert_eq!(rule["compatibilityLevel"], "BACKWARD", "{rule}");
+}
+
+#[derive(Debug)]
+struct Step {
+    language: &'static str,
+    text: String,
+}
+
+/// The fenced blocks below a heading, in their order.
+fn runbook(heading: &str) -> Vec<Step> {
+    let (_, section) = OPERATIONS.split_once(heading).expect("the runbook");
+    let section = section.split("\n#").next().unwrap_or_default();
+    let blocks = section.split("```").skip(1).step_by(2);
+    blocks
+        .map(|block| {
+            let (language, text) = block.split_once('\n').expect("a language");
+            Step {
+                language,
+                text: text.to_owned(),
+            }
+        })
+        .collect()
+}
+
+async fn shell(market: &Market<'_>, script: &str) {
+    let done = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", script])
+        .env("CONNECT", market.world.stack.connect.url())
+        .env("CONNECTOR", &market.world.name)
+        .env("REGISTRY", market.registry())
+        .env("SUBJECT", market.subject())
+        .env("CHAT_ADMIN", market.world.chat.admin_url())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let done = tokio::time::timeout(BOUND * 2, done)
+        .await
+        .unwrap_or_else(|_| panic!("not done in time: {script}"))
+        .unwrap();
+    assert!(done.status.success(), "{script}: {done:?}");
+}
+
+#[test]
+fn the_runbook_has_steps_of_both_kinds() {
+    let steps = runbook("### When a change has stopped the task");
+    let languages: BTreeSet<&str> = steps.iter().map(|step| step.language).collect();
+    assert_eq!(languages, BTreeSet::from(["sh", "sql"]));
+}
