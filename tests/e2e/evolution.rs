@@ -89,16 +89,27 @@ impl Market<'_> {
         versions.as_array().unwrap_or_else(|| panic!("{versions}")).len()
     }
 
-    /// Columns in the newest schema.
+    /// Names of the columns in the newest schema.
     async fn columns(&self) -> Vec<String> {
+        let columns = self.newest().await.into_iter();
+        columns
+            .map(|column| column["name"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    async fn type_of(&self, column: &str) -> Value {
+        let columns = self.newest().await;
+        let column = columns.iter().find(|known| known["name"] == column);
+        column.unwrap_or_else(|| panic!("{columns:?}"))["type"].clone()
+    }
+
+    /// Columns in the newest schema.
+    async fn newest(&self) -> Vec<Value> {
         let url = format!("{}/subjects/{}/versions/latest", self.registry(), self.subject());
         let latest: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
         let schema: Value = serde_json::from_str(latest["schema"].as_str().unwrap()).unwrap();
         let row = &schema["fields"][0]["type"][1]["fields"];
-        let names = row.as_array().unwrap_or_else(|| panic!("{schema}")).iter();
-        names
-            .map(|column| column["name"].as_str().unwrap().to_owned())
-            .collect()
+        row.as_array().unwrap_or_else(|| panic!("{schema}")).clone()
     }
 
     async fn task(&self) -> (String, String) {
@@ -329,7 +340,9 @@ async fn a_needed_column_is_retyped(market: &Market<'_>) {
                     .await
                     .unwrap();
                 let statements = sqlx::AssertSqlSafe(step.text.clone());
-                sqlx::raw_sql(statements).execute(&mut superuser).await.unwrap();
+                let done = sqlx::raw_sql(statements).execute(&mut superuser);
+                let done = tokio::time::timeout(BOUND, done).await;
+                done.expect("a step done in time").unwrap();
             }
             "sh" => shell(market, &step.text).await,
             other => panic!("a step in {other}"),
@@ -346,6 +359,8 @@ async fn a_needed_column_is_retyped(market: &Market<'_>) {
     })
     .await;
     market.works("after the runbook").await;
+    let type_of_seller = market.type_of("seller_id").await;
+    assert_eq!(type_of_seller, "long", "the newest version is the right one");
     market.runs().await;
     assert_eq!(market.dead_letters().await, [] as [Value; 0]);
     let url = format!("{}/config/{}", market.registry(), market.subject());
