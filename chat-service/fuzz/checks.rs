@@ -215,6 +215,7 @@ fn says(understood: Understood, id: i64, (reader, mut body): Datum<'_>) {
         committed_ms,
         event,
         notification,
+        snapshot,
     } = understood;
     assert_eq!(notification, None);
     let Ok(datum) = reader.read_value(&mut body) else {
@@ -229,6 +230,10 @@ fn says(understood: Understood, id: i64, (reader, mut body): Datum<'_>) {
     );
     // Ages can be calculated from it, and it can be written down.
     assert!(committed_ms.is_some_and(|ms| (0..253_402_300_800_000).contains(&ms)));
+    assert!(
+        snapshot.is_none() || op == Op::Read,
+        "only reads are of a snapshot"
+    );
     match event {
         Some(Event::Truncate { .. }) => panic!("a truncate with a key"),
         Some(keyword @ (Event::Keyword(_) | Event::KeywordsTruncated { .. })) => {

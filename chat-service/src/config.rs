@@ -60,6 +60,9 @@ pub struct Config {
     pub notification_ttl: Duration,
 
     #[command(flatten)]
+    pub sweeps: SweepConfig,
+
+    #[command(flatten)]
     pub kafka: KafkaConfig,
 
     #[command(flatten)]
@@ -164,6 +167,23 @@ impl KafkaConfig {
     pub fn notification_topic(&self) -> String {
         format!("{NOTIFICATION_TOPIC}{}", self.topic_prefix)
     }
+}
+
+/// Looking for rooms and messages without what they belong to.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct SweepConfig {
+    /// Time between two sweeps for rooms and messages that should not be there; `0s`: only when an operator
+    /// asks for one.
+    #[arg(long, env = "ORPHAN_SWEEP_EVERY", default_value = "1h", value_parser = duration)]
+    pub orphan_sweep_every: Duration,
+
+    /// Most documents and index entries that a sweep reads per second.
+    #[arg(long, env = "ORPHAN_SWEEP_RATE", default_value = "2000")]
+    pub orphan_sweep_rate: NonZeroU32,
+
+    /// Time until what looks like an orphan is looked at again. Longer than a batch of changes takes.
+    #[arg(long, env = "ORPHAN_LOOK_AGAIN", default_value = "1m", value_parser = duration)]
+    pub orphan_look_again: Duration,
 }
 
 /// When too many records cannot be understood.

@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-mod pace;
+pub mod pace;
 mod steps;
 
 /// How long a worker may be silent before another one takes over. A turn takes a fraction of it.
@@ -140,7 +140,7 @@ impl Eraser {
                 }
                 let begun = Instant::now();
                 self.erase(&step, leased).await?;
-                pace.erased(step.documents(), begun);
+                pace.used(step.documents(), begun);
                 quota -= step.documents();
             }
             if quota <= 0 {

@@ -40,6 +40,7 @@ use crate::{
     metrics::{ChatMetrics, Freshness, MongoClient},
     reconciler::Reconciler,
     store::Store,
+    sweeper::Sweeper,
 };
 
 pub mod cdc;
@@ -53,6 +54,7 @@ mod member_eraser;
 pub mod message;
 pub mod metrics;
 pub mod notification;
+pub mod orphan;
 pub mod outbox;
 mod readiness;
 mod reconciler;
@@ -60,6 +62,7 @@ pub mod reconciliation;
 pub mod room;
 mod stock;
 pub mod store;
+pub mod sweeper;
 pub mod trade_post;
 pub mod view;
 
@@ -154,13 +157,26 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         sweep::run(live_store.clone(), Arc::clone(&hub), shutdown.clone()),
     );
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
-    tasks.spawn("stock", stock::watch(store, chat_metrics, shutdown.clone()));
-    spawn_workers(&mut tasks, &config, &pipeline, &shutdown);
     let reconciler = Reconciler {
         pipeline: Arc::clone(&pipeline),
         kafka: config.kafka.clone(),
     };
     tasks.spawn("reconciler", reconciler.run(shutdown.clone()));
+    tasks.spawn(
+        "stock",
+        stock::watch(
+            store,
+            chat_metrics,
+            Arc::clone(&pipeline.status),
+            shutdown.clone(),
+        ),
+    );
+    spawn_workers(&mut tasks, &config, &pipeline, &shutdown);
+    let sweeper = Sweeper {
+        pipeline: Arc::clone(&pipeline),
+        config: config.sweeps,
+    };
+    tasks.spawn("sweeper", sweeper.run(shutdown.clone()));
     tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 
@@ -209,6 +225,7 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
         metrics,
         closed: Arc::default(),
         to_match: Arc::default(),
+        snapshots: Mutex::default(),
     })
 }
 

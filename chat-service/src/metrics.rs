@@ -18,6 +18,7 @@ use service_kit::metrics::Metrics;
 
 use crate::{
     cdc::{change_event::Understood, status::Status},
+    orphan::OrphanKind,
     reconciliation::Ended,
     store::now,
 };
@@ -33,6 +34,7 @@ pub const CDC_HEARTBEAT_AGE: &str = "cdc_heartbeat_age_seconds";
 pub const CDC_PAUSES: &str = "cdc_pauses";
 pub const CDC_WAITING: &str = "cdc_waiting";
 pub const CDC_STOOD_STILL: &str = "cdc_partition_stood_still";
+pub const CDC_SUSPECTED_GAPS: &str = "cdc_suspected_gaps";
 pub const DEAD_LETTERS: &str = "dead_letters";
 pub const FENCE_HITS: &str = "fence_hits";
 pub const RATE_LIMITED: &str = "rate_limited";
@@ -40,6 +42,7 @@ pub const ROOMS_CLOSED: &str = "rooms_closed";
 pub const DELETIONS_UNFINISHED: &str = "deletions_unfinished";
 pub const DELETIONS_OLDEST_AGE: &str = "deletions_oldest_unfinished_age_seconds";
 pub const MEMBER_ERASURES_UNFINISHED: &str = "member_erasures_unfinished";
+pub const ORPHANS: &str = "orphans";
 pub const MESSAGES_ERASED: &str = "messages_erased";
 pub const TRADE_POSTS_TO_MATCH: &str = "trade_posts_to_match";
 pub const MATCHES_TOLD: &str = "trade_post_matches_told";
@@ -68,6 +71,7 @@ pub struct ChatMetrics {
     pauses: Family<Cause, Counter>,
     waiting: Family<Cause, Gauge>,
     stood_still: Family<Partition, Counter>,
+    pub suspected_gaps: Gauge,
     pub dead_letters: Gauge,
     fence_hits: Family<Refused, Counter>,
     rate_limited: Family<Refused, Counter>,
@@ -76,6 +80,7 @@ pub struct ChatMetrics {
     /// Seconds.
     pub deletions_oldest_age: Gauge,
     pub member_erasures_unfinished: Gauge,
+    orphans: Family<OfKind, Gauge>,
     messages_erased: Counter,
     pub trade_posts_to_match: Gauge,
     matches_told: Counter,
@@ -163,6 +168,11 @@ struct Refused {
     request: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
+}
+
 impl ChatMetrics {
     #[expect(
         clippy::too_many_lines,
@@ -206,6 +216,11 @@ impl ChatMetrics {
                     CDC_STOOD_STILL,
                     "Times that a partition had records and gave none for a minute",
                 ),
+                suspected_gaps: with.metric(
+                    CDC_SUSPECTED_GAPS,
+                    "Times that changes may have been missed and nobody has seen to it",
+                    Gauge::default(),
+                ),
                 dead_letters: with.metric(
                     DEAD_LETTERS,
                     "Dead letters that nobody has replayed or discarded",
@@ -238,6 +253,10 @@ impl ChatMetrics {
                     MEMBER_ERASURES_UNFINISHED,
                     "Members of whom not everything is erased that is to be",
                     Gauge::default(),
+                ),
+                orphans: with.family(
+                    ORPHANS,
+                    "Rooms, or what is left of rooms, without what they belong to, by kind",
                 ),
                 messages_erased: with.metric(
                     MESSAGES_ERASED,
@@ -403,6 +422,13 @@ impl ChatMetrics {
             MongoClient::Live => "live",
         };
         self.checked_out.get_or_create_owned(&Client { client })
+    }
+
+    /// How many orphans of a kind there are.
+    pub fn orphans(&self, kind: OrphanKind, number: u64) {
+        let kind = kind.name();
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        self.orphans.get_or_create(&OfKind { kind }).set(number);
     }
 
     pub fn messages_erased(&self, messages: u64) {

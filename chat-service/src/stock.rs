@@ -1,7 +1,7 @@
 //! Counts what waits in MongoDB, for metrics: deletions, erasures and reconciliations that are not
-//! done, posts that are not matched, dead letters.
+//! done, posts that are not matched, dead letters, orphans, suspected gaps.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mongodb::{
     bson::{DateTime, doc},
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
+    cdc::status::Status,
     metrics::ChatMetrics,
     store::{Store, now},
 };
@@ -20,12 +21,17 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Counts until `shutdown`.
-pub async fn watch(store: Store, metrics: ChatMetrics, shutdown: CancellationToken) -> Result<()> {
+pub async fn watch(
+    store: Store,
+    metrics: ChatMetrics,
+    status: Arc<Status>,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         // Readiness tells that MongoDB is away; the figures are old meanwhile.
-        match timeout(TIMEOUT, count(&store, &metrics, now())).await {
+        match timeout(TIMEOUT, count(&store, &metrics, &status, now())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "what waits was not counted"),
             Err(_) => debug!("what waits was not counted in time"),
@@ -34,7 +40,7 @@ pub async fn watch(store: Store, metrics: ChatMetrics, shutdown: CancellationTok
     Ok(())
 }
 
-async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()> {
+async fn count(store: &Store, metrics: &ChatMetrics, status: &Status, now: DateTime) -> Result<()> {
     let unfinished = doc! { "state": { "$in": ["pending", "erasing"] } };
     let number = store.deletions.count_documents(unfinished.clone()).await?;
     let oldest = store
@@ -63,6 +69,14 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
         .await?;
     // Of many: counted by the collection's own record, not one by one.
     let dead = store.dead_letters.estimated_document_count().await?;
+    let gaps = store.count_gaps().await?;
+    status.change(|status| status.suspected_gaps = Some(gaps));
+    metrics
+        .suspected_gaps
+        .set(i64::try_from(gaps).unwrap_or(i64::MAX));
+    for (kind, number) in store.count_orphans().await? {
+        metrics.orphans(kind, number);
+    }
     metrics
         .deletions_unfinished
         .set(i64::try_from(number).unwrap_or(i64::MAX));

@@ -1,16 +1,21 @@
 //! The group's offset is not in the topic any more.
 
-use std::process::Stdio;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Stdio,
+};
 
 use e2e::{
-    eventually::eventually,
+    eventually::{eventually, eventually_is},
     world::{World, stop},
 };
 use local_stack::{progress::Progress, services};
+use mongodb::bson::doc;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
 };
+use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
 
 use crate::{BOUND, insert_posts};
@@ -61,6 +66,81 @@ async fn a_gap_in_the_topic_ends_the_service_until_an_operator_decides() {
         let decided = world.chat_options().env("KAFKA_OFFSET_RESET", "earliest");
         world.chat = services::spawn_chat(world.stack, decided).await.unwrap();
         world.known(&second, BOUND).await;
+        let ends = world.topic().end_offsets().await;
+        let expected = ends.iter().filter(|(_, end)| **end > 0);
+        let expected: BTreeSet<String> = expected
+            .map(|(partition, _)| format!("rewound@{}-{partition}@1000000", world.topic().name))
+            .collect();
+        assert_eq!(gaps(world).await, expected);
+
+        expire(world, expected).await;
     })
     .await;
+}
+
+/// Records go before they were read. What is left is read, and what is gone is remembered.
+async fn expire(world: &mut World, mut known: BTreeSet<String>) {
+    let topic = world.topic();
+    let before: i64 = topic.end_offsets().await.values().sum();
+    stop(&world.chat).await;
+    let committed = topic.committed(&world.name).await;
+    let posts = insert_posts(world, 1, 60, "expires").await;
+    let ends = eventually("all are captured", BOUND, async || {
+        let ends = topic.end_offsets().await;
+        if ends.values().sum::<i64>() == before + 60 {
+            Ok(ends)
+        } else {
+            Err(ends)
+        }
+    })
+    .await;
+    let last: BTreeMap<i32, i64> = ends
+        .iter()
+        .map(|(partition, end)| (*partition, end - 1))
+        .collect();
+    topic.remove_before(&last).await;
+    // What was rewound goes on where it is now, but for a partition that had no record to go on with.
+    known.extend(committed.iter().filter_map(|(partition, committed)| {
+        let kind = match committed {
+            committed if *committed > ends[partition] => "rewound",
+            committed if *committed < last[partition] => "expired",
+            _ => return None,
+        };
+        Some(format!("{kind}@{}-{partition}@{committed}", topic.name))
+    }));
+    let expired = known.iter().filter(|gap| gap.starts_with("expired")).count();
+    assert!(expired >= 2, "{known:?}");
+
+    let decided = world.chat_options().env("KAFKA_OFFSET_RESET", "earliest");
+    world.chat = services::spawn_chat(world.stack, decided).await.unwrap();
+    eventually_is("what is left is read", BOUND, ends, async || {
+        topic.committed(&world.name).await
+    })
+    .await;
+    assert_eq!(gaps(world).await, known);
+    eventually_is("the consumer tells", BOUND, json!(known.len()), async || {
+        let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
+        let consumer: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        consumer["suspected_gaps"].clone()
+    })
+    .await;
+    let unread = world
+        .store
+        .posts
+        .count_documents(doc! { "_id": { "$in": &posts } });
+    assert_eq!(unread.await.unwrap(), 3, "the last of each partition");
+
+    // Going on from there is no gap.
+    stop(&world.chat).await;
+    world.chat = services::spawn_chat(world.stack, world.chat_options())
+        .await
+        .unwrap();
+    let later = insert_posts(world, 1, 9, "later").await;
+    world.known(&later, BOUND).await;
+    assert_eq!(gaps(world).await, known);
+}
+
+async fn gaps(world: &World) -> BTreeSet<String> {
+    let gaps = world.store.gaps(None, 100).await.unwrap();
+    gaps.into_iter().map(|gap| gap.id).collect()
 }

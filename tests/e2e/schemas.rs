@@ -174,7 +174,10 @@ fn the_committed_fields_are_needed() {
     for (fields, names) in [
         (top, ["after", "source", "op", "ts_ms"].as_slice()),
         (row, &["id", "seller_id", "title", "status"]),
-        (source, &["ts_ms", "lsn", "sequence", "schema", "table"]),
+        (
+            source,
+            &["ts_ms", "lsn", "sequence", "snapshot", "schema", "table"],
+        ),
     ] {
         let list = committed.pointer(fields).unwrap().as_array().unwrap();
         assert_eq!(

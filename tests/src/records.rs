@@ -49,6 +49,7 @@ pub struct Source {
     pub ts_ms: i64,
     pub lsn: Option<i64>,
     pub sequence: Option<String>,
+    pub snapshot: Option<String>,
     pub schema: String,
     pub table: String,
 }

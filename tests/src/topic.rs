@@ -180,6 +180,31 @@ impl Topic {
         eventually_is(what, ANSWER_BOUND, count, async || self.end_offsets().await.len()).await;
     }
 
+    /// Removes the records before these offsets, as retention does in time.
+    ///
+    /// # Panics
+    /// If Kafka does not do it.
+    pub async fn remove_before(&self, offsets: &BTreeMap<i32, i64>) {
+        let client: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .create()
+            .expect("librdkafka knows these properties");
+        let mut before = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            before
+                .add_partition_offset(&self.name, *partition, Offset::Offset(*offset))
+                .expect("an offset");
+        }
+        let removed = client.delete_records(&before, &AdminOptions::new()).await;
+        let removed = removed.expect("Kafka answers");
+        let failed: Vec<_> = removed
+            .elements()
+            .iter()
+            .filter_map(|partition| partition.error().err())
+            .collect();
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+
     /// The topics whose name contains `part`.
     ///
     /// # Panics

@@ -47,6 +47,9 @@ pub struct Understood {
     pub event: Option<Event>,
     /// What Debezium says of a snapshot that somebody asked for.
     pub notification: Option<Notification>,
+    /// Place in the log of the snapshot that it is part of, if one has read the whole table at once. An incremental
+    /// snapshot goes along with the stream and is none.
+    pub snapshot: Option<i64>,
 }
 
 impl Understood {
@@ -254,11 +257,13 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             committed_ms: None,
             event: Some(event),
             notification: None,
+            snapshot: None,
         });
     };
     let envelope: Envelope = read(Part::Value, value)?;
     let op = operation(&envelope.op, &envelope.source)?;
     let times = times(&envelope.source, envelope.ts_ms)?;
+    let mut snapshot = None;
     let event = match op {
         Op::Message => None,
         _ if !envelope.source.is_of(TABLE) => return Err(envelope.source.other_table()),
@@ -272,6 +277,9 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
         }),
         Op::Create | Op::Read | Op::IncrementalRead | Op::Update => {
             let key = key(record.key)?;
+            if op == Op::Read && envelope.source.is_of_whole_table() {
+                snapshot = Some(lsn(&envelope.source)?);
+            }
             Some(post_event(key, record.position, upsert(key, op, envelope)?))
         }
         Op::Delete => {
@@ -293,6 +301,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
         committed_ms: Some(times.committed_ms),
         event,
         notification: None,
+        snapshot,
     })
 }
 
@@ -305,6 +314,7 @@ pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
         committed_ms: Some(time(ts_ms)?),
         event: None,
         notification: None,
+        snapshot: None,
     })
 }
 
@@ -470,6 +480,7 @@ record! {
     struct Source {
         lsn: Option<i64>,
         sequence: Option<String>,
+        snapshot: Option<String>,
         ts_ms: i64,
         schema: String,
         table: String,
@@ -483,5 +494,12 @@ impl Source {
 
     fn other_table(&self) -> MalformedRecord {
         MalformedRecord::OtherTable(excerpt(&format!("{}.{}", self.schema, self.table)))
+    }
+
+    /// Whether the row was read by a snapshot that reads the table at once. Debezium marks its first and last
+    /// rows, too.
+    fn is_of_whole_table(&self) -> bool {
+        let marked = self.snapshot.as_deref();
+        marked.is_some_and(|mark| !matches!(mark, "false" | "incremental"))
     }
 }

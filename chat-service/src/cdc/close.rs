@@ -15,11 +15,11 @@ use mongodb::{
 
 use super::{
     change_event::CaptureTimes,
-    plan::{Deleted, End, NewState, PostPlan, Row, Step},
+    plan::{Deleted, End, Move, NewState, PostPlan, Row, Step},
 };
 use crate::{
     room::{DeletionId, RoomKey},
-    store::{Store, closing::Closing, now},
+    store::{Store, closing::Closing, now, posts},
 };
 
 /// What was done.
@@ -49,6 +49,29 @@ pub async fn carry_out(
         Step::Posts(posts) => effect.posts(posts).await,
         Step::Truncate { lsn, times } => effect.truncate(*lsn, *times).await,
     }
+}
+
+/// Closes what is left of the open rooms of a post that are of `generation` or older, or lets them go along:
+/// what the end of their row should have done, or, where the post is not known any more, its deletion.
+/// Answers how many were closed.
+pub async fn end_again(store: &Store, post: i64, generation: i64, erase_after: Duration) -> Result<usize> {
+    let effect = Effect {
+        store,
+        received_at: now(),
+        erase_after,
+    };
+    let known = store.post(post).await?;
+    let end = match known.map(|known| known.end_of(generation)) {
+        Some(Some(posts::End { lsn, to: Some(to) })) => End::Moved(Move { lsn, to }),
+        Some(Some(posts::End { lsn, to: None })) => End::Deleted(Deleted { lsn, times: None }),
+        // The row lives.
+        Some(None) => return Ok(0),
+        None => End::Deleted(Deleted {
+            lsn: generation,
+            times: None,
+        }),
+    };
+    effect.end(post, end).await
 }
 
 struct Effect<'a> {

@@ -34,6 +34,7 @@ use super::{
     coverage,
     error::{Decision, Failure},
     headers,
+    hops::{Hop, Hops},
     status::Status,
 };
 use crate::{config::KafkaConfig, metrics::ChatMetrics};
@@ -107,6 +108,8 @@ impl Consumer {
             metrics: metrics.clone(),
             left_behind: Arc::default(),
             unchecked: Arc::default(),
+            expected: Arc::default(),
+            gone_back: Arc::default(),
         };
         let topics = vec![
             config.trade_posts_topic(),
@@ -149,6 +152,22 @@ impl Consumer {
             }
         }
         Ok(batch)
+    }
+
+    /// What of `batch`, which was received last, does not lie where it was expected.
+    pub(super) fn hops(&self, batch: &[OwnedMessage]) -> Hops {
+        let mut expected = self.inner.context().expected();
+        let hops = batch
+            .iter()
+            .filter_map(|message| expected.receive(message.topic(), message.partition(), message.offset()));
+        let hops: Vec<Hop> = hops.collect();
+        let back = hops.iter().filter(|hop| hop.found < hop.expected);
+        let back = back.map(|hop| (hop.topic.clone(), hop.partition));
+        self.inner.context().gone_back().extend(back);
+        Hops {
+            hops,
+            consumer: Arc::clone(&self.inner),
+        }
     }
 
     async fn next(&mut self) -> KafkaResult<OwnedMessage> {
@@ -297,15 +316,22 @@ impl Consumer {
             *next = (*next).max(message.offset() + 1);
         }
         for ((topic, partition), offset) in next {
-            let mut offsets = TopicPartitionList::with_capacity(1);
-            let stored = offsets
-                .add_partition_offset(topic, partition, Offset::Offset(offset))
-                .and_then(|()| self.inner.store_offsets(&offsets));
             // The partition went to another member, which reads the records again to no effect.
-            if let Err(error) = stored {
+            if let Err(error) = self.store_offset(topic, partition, offset) {
                 debug!(kafka.partition = partition, kafka.offset = offset, %error, "offset not stored");
             }
         }
+    }
+
+    fn store_offset(&self, topic: &str, partition: i32, offset: i64) -> KafkaResult<()> {
+        let mut offsets = TopicPartitionList::with_capacity(1);
+        offsets.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+        self.inner.store_offsets(&offsets)?;
+        let gone_back = self.inner.context().gone_back();
+        if gone_back.contains(&(topic.to_owned(), partition)) {
+            self.inner.commit(&offsets, CommitMode::Async)?;
+        }
+        Ok(())
     }
 
     /// Commits what is stored and leaves the group, if Kafka lets it do so in time.

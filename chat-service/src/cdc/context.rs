@@ -4,8 +4,9 @@
 //! group never has.
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -23,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     change_event::HEARTBEAT_TOPIC,
+    hops::Expected,
     notification::NOTIFICATION_TOPIC,
     status::{Partition, Report, Status},
 };
@@ -64,6 +66,11 @@ pub struct Context {
     pub left_behind: Arc<AtomicBool>,
     /// Whether partitions were assigned since it was last seen that each has an owner.
     pub unchecked: Arc<AtomicBool>,
+    /// Where the next record of each assigned partition is expected.
+    pub expected: Arc<Mutex<Expected>>,
+    /// Partitions that went back behind what the group has committed. librdkafka commits nothing of them by
+    /// itself until they have come as far again.
+    pub gone_back: Arc<Mutex<HashSet<(String, i32)>>>,
 }
 
 impl ClientContext for Context {
@@ -109,6 +116,14 @@ impl ClientContext for Context {
 }
 
 impl Context {
+    pub fn expected(&self) -> MutexGuard<'_, Expected> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn gone_back(&self) -> MutexGuard<'_, HashSet<(String, i32)>> {
+        self.gone_back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell_lag(&self) {
         let partitions = self.status.get().partitions;
         let tables = partitions
@@ -139,6 +154,11 @@ impl Context {
                 }
             }
         });
+        for partition in partitions.elements() {
+            let (topic, partition) = (partition.topic(), partition.partition());
+            self.expected().revoke(topic, partition);
+            self.gone_back().remove(&(topic.to_owned(), partition));
+        }
         self.tell_lag();
     }
 }
@@ -156,7 +176,9 @@ impl ConsumerContext for Context {
                 info!("assigned {count} partitions");
                 self.left_behind.store(false, Ordering::Relaxed);
                 self.unchecked.store(true, Ordering::Relaxed);
-                if let Err(error) = begin_where_nothing_was_committed(consumer, partitions) {
+                if let Err(error) =
+                    begin_where_nothing_was_committed(consumer, partitions, &mut self.expected())
+                {
                     warn!(%error, "what the group has committed is not known");
                 }
                 self.assigned(partitions);
@@ -183,9 +205,19 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         match result {
-            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Ok(()) => {
+                let committed = offsets.elements();
+                let committed = committed
+                    .iter()
+                    .filter(|partition| matches!(partition.offset(), Offset::Offset(_)));
+                let mut gone_back = self.gone_back();
+                for partition in committed {
+                    gone_back.remove(&(partition.topic().to_owned(), partition.partition()));
+                }
+            }
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => warn!(%error, "offsets were not committed; they are tried again"),
         }
     }
@@ -196,6 +228,7 @@ impl ConsumerContext for Context {
 fn begin_where_nothing_was_committed(
     consumer: &BaseConsumer<Context>,
     partitions: &mut TopicPartitionList,
+    expected: &mut Expected,
 ) -> KafkaResult<()> {
     if partitions.count() == 0 {
         return Ok(());
@@ -205,8 +238,14 @@ fn begin_where_nothing_was_committed(
         let begin = match begin_of(known.topic()) {
             Begin::Next => Offset::End,
             Begin::First => Offset::Beginning,
-            Begin::Committed if known.offset() == Offset::Invalid => Offset::Beginning,
-            Begin::Committed => continue,
+            Begin::Committed => {
+                let offset = known.offset().to_raw().filter(|offset| *offset >= 0);
+                expected.assign(known.topic(), known.partition(), offset);
+                if known.offset() != Offset::Invalid {
+                    continue;
+                }
+                Offset::Beginning
+            }
         };
         partitions.set_partition_offset(known.topic(), known.partition(), begin)?;
     }

@@ -4,7 +4,8 @@
 //! took effect nor is kept as a dead letter.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,13 +20,19 @@ use self::{
     change_event::{Change, Event, Op, Part, Position, Record, Understood},
     consumer::Consumer,
     error::{Decision, Failure},
+    hops::{Hops, Lost},
     registry::{SchemaError, WriterSchemas},
     status::{Effect, Status},
 };
 use crate::{
     metrics::{ChatMetrics, Stage},
     reconciliation::{self, Ended},
-    store::{Store, dead_letters::DeadLetter, now},
+    store::{
+        Store,
+        dead_letters::DeadLetter,
+        gaps::{Gap, GapKind, Offsets},
+        now,
+    },
 };
 
 pub mod breaker;
@@ -38,6 +45,7 @@ pub mod dead_letter;
 pub mod error;
 mod excerpt;
 mod headers;
+mod hops;
 pub mod keyword_plan;
 pub mod notification;
 pub mod offsets;
@@ -68,6 +76,8 @@ pub struct Pipeline {
     pub closed: Arc<Notify>,
     /// Wakes who matches new posts with keywords.
     pub to_match: Arc<Notify>,
+    /// Snapshots that were looked at, by their place in the log: whether they leave a gap is known.
+    pub snapshots: Mutex<HashSet<i64>>,
 }
 
 /// Consumes until `shutdown`, then finishes the batch at hand and commits.
@@ -109,12 +119,13 @@ pub async fn run(
                 continue;
             }
         };
+        let hops = consumer.hops(&batch);
         let deadline = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         };
         tokio::select! {
-            done = consumer.while_polling(pipeline.process(&batch)) => done?,
+            done = consumer.while_polling(pipeline.process(&batch, &hops)) => done?,
             () = deadline => {
                 warn!("the batch at hand was not done in time; its records come again");
                 break;
@@ -129,11 +140,11 @@ pub async fn run(
 
 impl Pipeline {
     /// Carries a batch out, however long its dependencies are away.
-    async fn process(&self, batch: &[OwnedMessage]) -> Result<(), Failure> {
+    async fn process(&self, batch: &[OwnedMessage], hops: &Hops) -> Result<(), Failure> {
         let received_at = now();
         let mut backoff = Duration::from_millis(50);
         loop {
-            match self.attempt(batch, received_at).await {
+            match self.attempt(batch, hops, received_at).await {
                 Ok(()) => {
                     if self.status.change(|status| status.waiting.take()).is_some() {
                         info!("the batch is done, going on");
@@ -160,10 +171,17 @@ impl Pipeline {
         }
     }
 
-    async fn attempt(&self, batch: &[OwnedMessage], received_at: DateTime) -> Result<(), Failure> {
+    async fn attempt(
+        &self,
+        batch: &[OwnedMessage],
+        hops: &Hops,
+        received_at: DateTime,
+    ) -> Result<(), Failure> {
         let begun = Instant::now();
+        self.suspect_losses(hops, received_at).await?;
         let (mut understood, dead, breaker) = self.read_all(batch, received_at).await?;
         self.bury(&dead).await?;
+        self.suspect_snapshots(&understood, received_at).await?;
         self.place_reads(&mut understood).await?;
         self.metrics.stage(Stage::Decode, begun.elapsed());
         let events = understood.iter().filter_map(|record| record.event.clone());
@@ -215,6 +233,58 @@ impl Pipeline {
                 .map_or_else(String::new, |letter| letter.reason.clone()),
         })?;
         Ok((understood, dead, breaker))
+    }
+
+    /// Keeps it if records were lost between those that were read last and these.
+    async fn suspect_losses(&self, hops: &Hops, now: DateTime) -> Result<(), Failure> {
+        for (hop, lost) in hops.losses().await? {
+            // A new system may begin with an old topic; it had nothing to miss.
+            if !hop.is_committed && !self.store.knows_post_before(i64::MAX).await? {
+                continue;
+            }
+            let kind = match lost {
+                Lost::Expired => GapKind::Expired,
+                Lost::Rewound => GapKind::Rewound,
+            };
+            let offsets = Offsets {
+                topic: hop.topic,
+                partition: hop.partition,
+                expected: hop.expected,
+                found: hop.found,
+            };
+            self.suspect(&Gap::of_offsets(kind, offsets, now)).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps it if the whole table was read anew though changes of it had been read before: what was deleted in
+    /// between is in no record. The first snapshot of a system is no gap, however often it is read: no post is
+    /// known from before it.
+    async fn suspect_snapshots(&self, understood: &[Understood], now: DateTime) -> Result<(), Failure> {
+        for lsn in understood.iter().filter_map(|record| record.snapshot) {
+            if self.snapshots().contains(&lsn) {
+                continue;
+            }
+            if self.store.knows_post_before(lsn).await? {
+                self.suspect(&Gap::snapshot(lsn, now)).await?;
+            }
+            self.snapshots().insert(lsn);
+        }
+        Ok(())
+    }
+
+    async fn suspect(&self, gap: &Gap) -> Result<(), Failure> {
+        if self.store.suspect_gap(gap).await? {
+            warn!(
+                gap.id = gap.id,
+                "changes may have been missed, deletes among them; GET /admin/v1/gaps tells where"
+            );
+        }
+        Ok(())
+    }
+
+    fn snapshots(&self) -> MutexGuard<'_, HashSet<i64>> {
+        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn bury(&self, dead: &[DeadLetter]) -> Result<(), Failure> {
@@ -353,6 +423,7 @@ impl Pipeline {
                 committed_ms: None,
                 event: None,
                 notification: notification::decode(value)?,
+                snapshot: None,
             });
         }
         let key = self.frame(Part::Key, message.key()).await?;

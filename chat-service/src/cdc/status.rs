@@ -28,6 +28,8 @@ pub struct State {
     pub last_effect: Option<Effect>,
     /// Debezium's last heartbeat; only where this instance is assigned its topic.
     pub heartbeat: Option<DateTime>,
+    /// How often changes may have been missed; unknown until MongoDB was asked.
+    pub suspected_gaps: Option<u64>,
     /// Whether a batch takes long, so that no records are taken meanwhile.
     held: bool,
 }

@@ -1,6 +1,6 @@
-//! How fast to erase.
+//! How fast to erase, or to look for what should not be there.
 //!
-//! Invariant: what was erased within any span of time is at most the rate times the span, and one step. Time that
+//! Invariant: what was done within any span of time is at most the rate times the span, and one step. Time that
 //! was not used is not made up for.
 
 use std::{num::NonZeroU32, time::Duration};
@@ -29,8 +29,8 @@ impl Pace {
         self.free_at
     }
 
-    /// A step that began at `begun` has erased so many documents.
-    pub fn erased(&mut self, documents: i64, begun: Instant) {
+    /// A step that began at `begun` has erased, or read, so many documents.
+    pub fn used(&mut self, documents: i64, begun: Instant) {
         if let Some(per_second) = self.per_second {
             let documents = u32::try_from(documents).unwrap_or(u32::MAX);
             let time = Duration::from_secs(documents.into()) / per_second.get();
@@ -57,7 +57,7 @@ mod tests {
             let mut erased = Vec::new();
             for (documents, idle) in steps {
                 let begun = pace.next().max(now + Duration::from_millis(idle));
-                pace.erased(documents, begun);
+                pace.used(documents, begun);
                 erased.push((begun, documents));
                 now = begun;
             }
@@ -84,7 +84,7 @@ mod tests {
             let mut pace = Pace::new(NonZeroU32::new(per_second), start);
             for documents in &steps {
                 let begun = pace.next();
-                pace.erased(*documents, begun);
+                pace.used(*documents, begun);
             }
             #[expect(clippy::cast_precision_loss, reason = "some thousands")]
             let expected = steps.iter().sum::<i64>() as f64 / f64::from(per_second);
@@ -97,7 +97,7 @@ mod tests {
     fn without_a_rate_nothing_waits() {
         let start = Instant::now();
         let mut pace = Pace::new(None, start);
-        pace.erased(1_000_000, start);
+        pace.used(1_000_000, start);
         assert_eq!(pace.next(), start);
     }
 }

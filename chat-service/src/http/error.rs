@@ -57,6 +57,8 @@ pub enum ApiError {
     ReconciliationIdUsed,
     #[error("the reconciliation is {}", .0.name())]
     ReconciliationState(State),
+    #[error("no such gap")]
+    NoGap,
     #[error("no such dead letter")]
     NoDeadLetter,
     #[error("the record is not understood: {0}")]
@@ -180,6 +182,7 @@ impl From<ApiError> for Problem {
             )
             .detail(format!("It is {}; that does not lead on from there.", state.name()))
             .with("state", state.name()),
+            ApiError::NoGap => Self::not_found("gap"),
             ApiError::NoDeadLetter => Self::not_found("dead letter"),
             ApiError::NotUnderstood(reason) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -283,6 +286,7 @@ mod tests {
             (ApiError::Streams(Full::Instance(10)), 429, "instance-full"),
             (ApiError::Streams(Full::Closing), 429, "instance-full"),
             (ApiError::NoErasure, 404, "not-found"),
+            (ApiError::NoGap, 404, "not-found"),
             (ApiError::NoDeadLetter, 404, "not-found"),
             (ApiError::NoReconciliation, 404, "not-found"),
             (

@@ -27,8 +27,11 @@ use crate::{
         dead_letters::DeadLetter,
         deletions::Deletion,
         erasures::Erasure,
+        gaps::Gap,
+        orphans::Orphan,
         posts::TradePost,
         reconciliations::Reconciliation,
+        sweeps::Sweep,
         transaction::{LeftOpen, Transaction},
         turns::Turns,
     },
@@ -40,6 +43,7 @@ pub mod closing;
 pub mod dead_letters;
 pub mod deletions;
 pub mod erasures;
+pub mod gaps;
 mod indexes;
 pub mod keywords;
 pub mod leases;
@@ -49,11 +53,13 @@ pub mod messages;
 pub mod missed;
 mod moves;
 pub mod notifications;
+pub mod orphans;
 pub mod posts;
 mod projection;
 pub mod reads;
 pub mod reconciliations;
 pub mod rooms;
+pub mod sweeps;
 mod transaction;
 mod turns;
 pub mod writer_schemas;
@@ -77,6 +83,9 @@ pub struct Store {
     /// Repairs of deletes that were missed.
     pub reconciliations: Collection<Reconciliation>,
     latest_reconciliation: Collection<Document>,
+    pub orphans: Collection<Orphan>,
+    pub sweeps: Collection<Sweep>,
+    pub gaps: Collection<Gap>,
     pub dead_letters: Collection<DeadLetter>,
     pub keywords: Collection<Kept>,
     pub writer_schemas: Collection<Document>,
@@ -131,6 +140,9 @@ impl Store {
             erasures: db.collection("erasures"),
             reconciliations: db.collection("reconciliations"),
             latest_reconciliation: db.collection("latest_reconciliation"),
+            orphans: db.collection("orphans"),
+            sweeps: db.collection("sweeps"),
+            gaps: db.collection("gaps"),
             dead_letters: db.collection("dead_letters"),
             keywords: db.collection("keywords"),
             writer_schemas: db.collection("writer_schemas"),

@@ -170,6 +170,39 @@ fn a_row_is_there_if_and_only_if_there_is_one() {
     );
 }
 
+/// Debezium marks the first and the last row of a table and of a snapshot apart.
+#[test]
+fn rows_read_with_the_whole_table_are_told_from_others() {
+    let marked = |name: &str, mark: Value| {
+        let body = edited(name, |value| *at(value, &["source", "snapshot"]) = mark);
+        said(Some(if name == "c.value" { POST } else { 1 }), ENVELOPE, &body)
+            .unwrap()
+            .snapshot
+    };
+    // The text comes first in this union.
+    let text = |mark: &str| Value::Union(0, Box::new(mark.into()));
+    for mark in [
+        "true",
+        "first",
+        "first_in_data_collection",
+        "last_in_data_collection",
+        "last",
+    ] {
+        assert!(marked("r.value", text(mark)).is_some_and(|lsn| lsn > 0), "{mark}");
+        assert_eq!(marked("c.value", text(mark)), None, "no read");
+    }
+    for mark in [
+        text("false"),
+        text("incremental"),
+        Value::Union(1, Box::new(Value::Null)),
+    ] {
+        assert_eq!(marked("r.value", mark.clone()), None, "{mark:?}");
+    }
+    let recorded = |name| said(Some(1), ENVELOPE, &body(name)).unwrap().snapshot;
+    assert!(recorded("r.value").is_some());
+    assert_eq!(recorded("r-incremental.value"), None);
+}
+
 #[test]
 fn every_change_has_a_place_in_the_log() {
     let lsn = ["source", "lsn"];

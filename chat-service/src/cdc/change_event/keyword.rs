@@ -44,6 +44,7 @@ pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord>
             committed_ms: None,
             event: Some(event(record, KeywordChange::Tombstone)?),
             notification: None,
+            snapshot: None,
         });
     };
     let Envelope {
@@ -89,6 +90,7 @@ pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord>
         committed_ms: Some(times.committed_ms),
         event,
         notification: None,
+        snapshot: None,
     })
 }
 

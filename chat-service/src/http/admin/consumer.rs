@@ -23,6 +23,9 @@ pub struct ConsumerView {
     last_effect: Option<EffectView>,
     #[schema(required)]
     heartbeat_at: Option<DateTime<Utc>>,
+    /// How often changes may have been missed that nobody has seen to, on all instances; not known at first.
+    #[schema(required)]
+    suspected_gaps: Option<u64>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -88,6 +91,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Json<ConsumerView> {
             effective_at: time(effect.at),
         }),
         heartbeat_at: state.heartbeat.map(time),
+        suspected_gaps: state.suspected_gaps,
     })
 }
 

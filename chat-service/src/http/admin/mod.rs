@@ -1,5 +1,5 @@
-//! For operators: what was deleted, what was not understood, how the consumer is doing; the erasure of
-//! members and the repair of deletes that were missed.
+//! For operators: what was deleted, what was not understood, how the consumer is doing, what may have been
+//! missed and its repair; orphans, and the erasure of members.
 //!
 //! Invariant: this is on the listener that is not public, and needs no token.
 
@@ -13,14 +13,16 @@ use super::App;
 mod consumer;
 mod dead_letters;
 mod deletions;
+mod gaps;
 mod members;
+mod orphans;
 mod reconciliations;
 
 /// What is not a route's.
 #[derive(OpenApi)]
 #[openapi(info(
     title = "chat-service for operators",
-    description = "What was deleted, what was not understood, how the consumer is doing; the erasure of members and the repair of deletes that were missed."
+    description = "What was deleted, what was not understood, how the consumer is doing, what may have been missed and its repair; orphans, and the erasure of members."
 ))]
 struct Document;
 
@@ -40,6 +42,10 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(reconciliations::drain))
         .routes(routes!(reconciliations::confirm))
         .routes(routes!(reconciliations::cancel))
+        .routes(routes!(gaps::list))
+        .routes(routes!(gaps::resolve))
+        .routes(routes!(orphans::list))
+        .routes(routes!(orphans::sweep))
         .routes(routes!(consumer::show))
         .routes(routes!(consumer::resume))
 }
