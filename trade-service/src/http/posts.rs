@@ -185,8 +185,9 @@ pub(super) struct ListQuery {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = TradePosts)]
 struct Page {
+    /// May be fewer than `limit`, even none, though there are more: where those that match are far apart.
     items: Vec<Post>,
-    /// Of the last item, if there are more behind it.
+    /// Where to go on, if there may be more.
     #[schema(required)]
     next_cursor: Option<String>,
 }
@@ -221,13 +222,8 @@ pub(super) async fn list(
         min_price: query.min_price,
         max_price: query.max_price,
     };
-    // One more than asked for tells whether there is a next page.
-    let mut items = store.list(&filter, sort, after, limit + 1).await?;
-    let page = usize::try_from(limit).unwrap_or_default();
-    let more = items.len() > page;
-    items.truncate(page);
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|post| cursor::encode(&Position::of(post, sort)));
+    let page = store.list(&filter, sort, after, limit).await?;
+    let (items, next_cursor) = (page.posts, page.next.as_ref().map(cursor::encode));
     Ok(Json(Page { items, next_cursor }).into_response())
 }
 
