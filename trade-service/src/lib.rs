@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Config;
+use crate::http::Admission;
 use crate::store::Store;
 
 /// How long connections to PostgreSQL may take to close, once no request is open.
@@ -61,7 +62,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
 
     let (authenticator, keys) = Authenticator::load(&config.auth, &metrics, jwks).await?;
     tasks.spawn("keys", keys.run(shutdown.clone()));
-    let opened = database::open(&config.database_url, config.database_connections, &postgresql);
+    let opened = database::open(&config.database_url, config.database, &postgresql);
     if let Some(pool) = shutdown.run_until_cancelled(opened).await.transpose()? {
         tasks.spawn(
             "readiness",
@@ -70,6 +71,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         let app = http::App {
             store: Store::new(pool.clone()),
             authenticator: Arc::new(authenticator),
+            admission: Admission::new(config.database),
         };
         let cors = config.origins.cors(false);
         let app = api(http::router(app), &http_metrics, Limits::default(), cors);
