@@ -239,3 +239,37 @@ impl std::fmt::Display for Chain<'_> {
         f.write_str(&shown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_limit_or_an_outage_ends_may_be_tried_again_and_what_is_wrong_may_not() {
+        // Statement timeout, lock timeout, idle in transaction, too many connections, shutdown, deadlock.
+        for code in ["57014", "55P03", "25P03", "53300", "57P01", "40P01", "08006"] {
+            assert!(is_unavailable_state(code), "{code}");
+        }
+        // Unique violation, check violation, syntax error, undefined table.
+        for code in ["23505", "23514", "42601", "42P01", ""] {
+            assert!(!is_unavailable_state(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn limits_are_told_to_postgresql_in_milliseconds() {
+        let limits = DatabaseLimits {
+            connections: 1,
+            waiting: 0,
+            acquire: Duration::from_secs(9),
+            statement: Duration::from_secs(2),
+            lock: Duration::from_millis(250),
+            request: Duration::from_secs(4),
+        };
+        let told = session(limits);
+        let of = |name: &str| &told.iter().find(|(setting, _)| *setting == name).unwrap().1;
+        assert_eq!(of("statement_timeout"), "2000");
+        assert_eq!(of("lock_timeout"), "250");
+        assert_eq!(of("idle_in_transaction_session_timeout"), "4000");
+    }
+}

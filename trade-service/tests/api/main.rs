@@ -12,6 +12,7 @@ mod lifecycle;
 mod list;
 mod openapi;
 mod outage;
+mod pressure;
 mod problems;
 mod proxy;
 mod read;
