@@ -12,7 +12,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use utoipa::ToSchema;
 
-use self::way::{Step, Way};
+use self::way::{By, Step, Way};
 use super::{Store, StoreError};
 use crate::post::{Post, Status};
 
@@ -29,8 +29,16 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    fn has_price(&self) -> bool {
-        self.min_price.is_some() || self.max_price.is_some()
+    /// What it filters by. What is earlier in this is expected to leave fewer posts.
+    fn all(&self) -> impl Iterator<Item = By> {
+        let all = [
+            (By::Seller, self.seller_id.is_some()),
+            (By::Text, self.text.is_some()),
+            (By::Price, self.min_price.is_some() || self.max_price.is_some()),
+            (By::Category, self.category.is_some()),
+            (By::Status, self.status.is_some()),
+        ];
+        all.into_iter().filter(|(_, is)| *is).map(|(by, _)| by)
     }
 }
 
@@ -97,8 +105,7 @@ impl Store {
             match way.next() {
                 Step::Walk(rows) => {
                     let left = wanted - count(&posts);
-                    let mut walk =
-                        statement::walk(filter, sort, way.leading, &way.checked, end, (rows, left));
+                    let mut walk = statement::walk(filter, sort, &way, end, (rows, left));
                     let read = walk.build().fetch_all(&self.pool).await?;
                     let before = posts.len();
                     let mut ended = true;
@@ -116,11 +123,11 @@ impl Store {
                     }
                     way.walked(rows, count(&posts[before..]));
                 }
-                Step::Collect(by) => {
-                    let mut collect = statement::collect(filter, sort, by, &way.checked, after, wanted);
+                Step::Collect(by, most) => {
+                    let mut collect = statement::collect(filter, sort, (by, most), after, wanted);
                     let read = collect.build().fetch_all(&self.pool).await?;
                     let candidates: i64 = read.first().map_or(Ok(0), |row| row.try_get("candidates"))?;
-                    if candidates < way::COLLECT {
+                    if candidates < most {
                         let there = |row: &&PgRow| !matches!(row.try_get::<Option<i64>, _>("id"), Ok(None));
                         let all: Result<_, _> = read.iter().filter(there).map(Post::from_row).collect();
                         return Ok(page(all?, limit, sort, None));

@@ -6,7 +6,7 @@
 
 use sqlx::{Postgres, QueryBuilder};
 
-use super::way::{By, COLLECT};
+use super::way::{By, Way};
 use super::{Filter, Position, Sort};
 
 /// A post as a list shows it.
@@ -15,27 +15,28 @@ const POST: &str = "SELECT id, seller_id, buyer_id, title, body, price, category
 /// What filters and orders look at.
 const ROW: &str = "SELECT id, seller_id, title, body, price, category, status, created_at FROM trade_posts";
 
-/// Up to `rows` rows behind `after`: those that pass `checked` (`found`), up to `wanted` of them, and the last
+/// Up to `rows` rows behind `after`: those that pass what is to be checked (`found`), up to `wanted` of them, and the last
 /// row whether it does or not. `n` counts the rows.
 pub(super) fn walk(
     filter: &Filter,
     sort: Sort,
-    leading: Option<By>,
-    checked: &[By],
+    way: &Way,
     after: Option<Position>,
     (rows, wanted): (i64, i64),
 ) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new("SELECT w.n, w.found, p.* FROM (SELECT id, n, found FROM (");
     query.push("SELECT id, row_number() OVER () AS n, (");
-    conditions(&mut query, filter, checked);
+    conditions(&mut query, filter, &way.checked);
     query.push(") AS found FROM (").push(ROW).push(" WHERE ");
-    let by_price = (sort != Sort::Newest && filter.has_price()).then_some(By::Price);
-    let indexed: Vec<By> = leading.into_iter().chain(by_price).collect();
-    conditions(&mut query, filter, &indexed);
+    conditions(&mut query, filter, &way.indexed);
     behind(&mut query, after);
+    let order = match way.leading {
+        Some(_) => order_behind_a_filter(sort),
+        None => order(sort),
+    };
     query
         .push(" ORDER BY ")
-        .push(order(sort))
+        .push(order)
         .push(" LIMIT ")
         .push_bind(rows);
     query
@@ -47,26 +48,29 @@ pub(super) fn walk(
     query
 }
 
-/// The first `wanted` posts behind `after` of all that pass `filter`, and in each row how many rows passed
-/// `by`. If there are [`COLLECT`] of these, there may be more, and the posts mean nothing. There is one row
+/// The first `wanted` posts behind `after` of all that pass `filter`, and in each row how many rows an index
+/// finds by `by`. If these are `most`, there may be more, and the posts mean nothing. There is one row
 /// without a post if there is none.
 pub(super) fn collect(
     filter: &Filter,
     sort: Sort,
-    by: By,
-    checked: &[By],
+    (by, most): (By, i64),
     after: Option<Position>,
     wanted: i64,
 ) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new("WITH candidates AS MATERIALIZED (SELECT id, created_at, price, (");
-    conditions(&mut query, filter, checked);
+    let others: Vec<By> = filter
+        .all()
+        .filter(|other| *other != by || by == By::Text)
+        .collect();
+    conditions(&mut query, filter, &others);
     behind(&mut query, after);
     query.push(") AS found FROM (").push(ROW).push(" WHERE ");
     match (by, &filter.text) {
         (By::Text, Some(text)) => indexed_text(&mut query, text),
         _ => conditions(&mut query, filter, &[by]),
     }
-    query.push(" LIMIT ").push_bind(COLLECT).push(") AS passed) ");
+    query.push(" LIMIT ").push_bind(most).push(") AS passed) ");
     query.push("SELECT c.candidates, p.* FROM (SELECT count(*) AS candidates FROM candidates) AS c ");
     query
         .push("LEFT JOIN (SELECT id, row_number() OVER (ORDER BY ")
@@ -150,6 +154,15 @@ fn order(sort: Sort) -> &'static str {
         Sort::Newest => "created_at DESC, id DESC",
         Sort::PriceAsc => "price, id",
         Sort::PriceDesc => "price DESC, id DESC",
+    }
+}
+
+/// The same, as only those indexes have it that begin with a filter's column: see the migration.
+fn order_behind_a_filter(sort: Sort) -> &'static str {
+    match sort {
+        Sort::Newest => "created_at DESC NULLS LAST, id DESC NULLS LAST",
+        Sort::PriceAsc => "price NULLS FIRST, id NULLS FIRST",
+        Sort::PriceDesc => "price DESC NULLS LAST, id DESC NULLS LAST",
     }
 }
 

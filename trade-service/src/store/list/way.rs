@@ -1,7 +1,7 @@
 //! How a list is read: along an index in the order of the list, or by collecting what one filter leaves.
 //!
-//! No I/O. Invariant: however a list's filters and the posts are, it is decided within a fixed number of
-//! rows: [`WALK`] + [`COLLECT`] for each filter + [`FAR`].
+//! No I/O. Invariant: however a list's filters and the posts are, a page of it takes a fixed number of rows at
+//! most: [`FAR`] walked, [`COLLECT`] for each filter, and once [`COLLECT_MANY`].
 //!
 //! Walking is right for filters that many posts pass, because it ends with the first page of them;
 //! collecting is right for those that few pass, because it ends with the last of them. Which of both a
@@ -15,9 +15,11 @@ const FIRST: i64 = 300;
 /// Rows that are walked, if they promise a page, before anything is collected.
 const WALK: i64 = 5_000;
 /// Most rows that are collected by one filter; what leaves more is walked.
-pub(super) const COLLECT: i64 = 10_000;
-/// Rows that are walked where nothing else is left.
-const FAR: i64 = 50_000;
+const COLLECT: i64 = 10_000;
+/// Rows that are walked where every filter leaves more.
+const FAR: i64 = 20_000;
+/// Most rows that are collected at last, as for a word of another season: there are many, and none near.
+const COLLECT_MANY: i64 = 100_000;
 
 /// A filter that an index knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,17 +36,19 @@ pub(super) enum By {
 pub(super) enum Step {
     /// Look at so many rows more, in the order of the list.
     Walk(i64),
-    /// Look at all rows that pass this filter, if they are not too many.
-    Collect(By),
+    /// Look at all rows that pass this filter, if they are less than so many.
+    Collect(By, i64),
     /// Answer what was found, and where it ended.
     Stop,
 }
 
-/// Which filters the walk's index leaves to be checked, those of which most is to be expected first.
+/// How one list is read.
 #[derive(Debug)]
 pub(super) struct Way {
     /// The filter by which the walk's index begins.
     pub(super) leading: Option<By>,
+    /// Filters that the walk's index answers, and those that it leaves to be checked.
+    pub(super) indexed: Vec<By>,
     pub(super) checked: Vec<By>,
     wanted: i64,
     walked: i64,
@@ -54,24 +58,16 @@ pub(super) struct Way {
 
 impl Way {
     pub(super) fn new(filter: &Filter, sort: Sort, wanted: i64) -> Self {
-        let by_price = sort != Sort::Newest;
-        let leading = [
-            (By::Seller, filter.seller_id.is_some() && !by_price),
-            (By::Category, filter.category.is_some()),
-            (By::Status, filter.status.is_some()),
-        ];
-        let leading = leading.into_iter().find_map(|(by, is)| is.then_some(by));
-        let checked = [
-            (By::Seller, filter.seller_id.is_some()),
-            (By::Text, filter.text.is_some()),
-            (By::Price, filter.has_price() && !by_price),
-            (By::Category, filter.category.is_some()),
-            (By::Status, filter.status.is_some()),
-        ];
-        let checked = checked.into_iter().filter(|(_, is)| *is).map(|(by, _)| by);
+        let leading = filter
+            .all()
+            .find(|by| matches!(by, By::Seller | By::Category | By::Status));
+        // An index in the order of prices knows where the range begins and ends.
+        let in_order = |by: By| by == By::Price && sort != Sort::Newest;
+        let (indexed, checked) = filter.all().partition(|by| Some(*by) == leading || in_order(*by));
         Self {
             leading,
-            checked: checked.filter(|by| Some(*by) != leading).collect(),
+            indexed,
+            checked,
             wanted,
             walked: 0,
             found: 0,
@@ -83,10 +79,6 @@ impl Way {
         if self.checked.is_empty() {
             return Step::Walk(self.wanted);
         }
-        // Few posts are one seller's.
-        if self.collected == 0 && self.checked[0] == By::Seller {
-            return Step::Collect(By::Seller);
-        }
         if self.walked == 0 {
             return Step::Walk(FIRST);
         }
@@ -96,8 +88,9 @@ impl Way {
             return Step::Walk((2 * expected).min(WALK).max(self.walked + FIRST) - self.walked);
         }
         match self.checked.get(self.collected) {
-            Some(by) => Step::Collect(*by),
+            Some(by) => Step::Collect(*by, COLLECT),
             None if self.walked < FAR => Step::Walk(FAR - self.walked),
+            None if self.collected == self.checked.len() => Step::Collect(self.checked[0], COLLECT_MANY),
             None => Step::Stop,
         }
     }
@@ -156,19 +149,13 @@ mod tests {
             ),
             (
                 filter(false, false, false, true, false),
-                Sort::Newest,
+                Sort::PriceAsc,
                 Some(By::Seller),
             ),
         ] {
             let way = Way::new(&filter, sort, 21);
             assert_eq!((way.leading, way.next()), (leading, Step::Walk(21)), "{filter:?}");
         }
-    }
-
-    #[test]
-    fn what_a_seller_has_is_collected_where_no_index_has_its_order() {
-        let way = Way::new(&filter(true, true, false, true, false), Sort::PriceAsc, 21);
-        assert_eq!(way.next(), Step::Collect(By::Seller));
     }
 
     #[test]
@@ -180,10 +167,12 @@ mod tests {
 
         let mut way = search();
         way.walked(300, 1);
-        assert_eq!(way.next(), Step::Collect(By::Text));
+        assert_eq!(way.next(), Step::Collect(By::Text, 10_000));
         way.not_collected();
-        assert_eq!(way.next(), Step::Walk(49_700));
-        way.walked(49_700, 3);
+        assert_eq!(way.next(), Step::Walk(19_700));
+        way.walked(19_700, 3);
+        assert_eq!(way.next(), Step::Collect(By::Text, 100_000));
+        way.not_collected();
         assert_eq!(way.next(), Step::Stop);
     }
 
@@ -212,14 +201,14 @@ mod tests {
                             break;
                         }
                     }
-                    Step::Collect(by) => {
+                    Step::Collect(by, most) => {
                         prop_assert!(way.checked.contains(&by));
-                        rows += COLLECT;
+                        rows += most;
                         way.not_collected();
                     }
                 }
             }
-            prop_assert!(rows <= WALK.max(FAR) + 5 * COLLECT);
+            prop_assert!(rows <= FAR + 5 * COLLECT + COLLECT_MANY);
         }
     }
 }
