@@ -138,10 +138,7 @@ async fn two_members_chat_are_cut_off_and_see_their_room_close() {
 
             // What becomes of the post is told in the room.
             let seller_app = world.member(SELLER);
-            seller_app
-                .patch_post(post, &json!({ "status": "reserved" }))
-                .await
-                .unwrap();
+            seller_app.choose_buyer(post, BUYER).await.unwrap();
             told.push("The item is reserved.".to_owned());
             for page in both {
                 page.shows_messages(&told).await;

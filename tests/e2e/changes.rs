@@ -48,13 +48,15 @@ async fn reserved_and_sold_are_told_in_the_room_and_in_the_stream() {
         }
 
         // A price is nobody's business; a status is, however it came into the table.
-        for change in [
-            json!({ "price": 25_000 }),
-            json!({ "status": "reserved" }),
-            json!({ "title": "로드 자전거" }),
-        ] {
-            seller.patch_post(post, &change).await.unwrap();
-        }
+        seller
+            .patch_post(post, &json!({ "price": 25_000 }))
+            .await
+            .unwrap();
+        seller.choose_buyer(post, FIRST).await.unwrap();
+        seller
+            .patch_post(post, &json!({ "title": "로드 자전거" }))
+            .await
+            .unwrap();
         let sold = "UPDATE trade_posts SET status = 'sold' WHERE id = $1";
         sqlx::query(sold).bind(post).execute(&world.sql).await.unwrap();
 

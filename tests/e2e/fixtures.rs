@@ -134,7 +134,7 @@ async fn record_fixtures() {
         recorded(world, &topic, "d-moved").await;
         execute(world, SNAPSHOT).await;
         recorded(world, &topic, "r-incremental").await;
-        execute(world, "TRUNCATE trade_posts").await;
+        execute(world, "TRUNCATE trade_posts CASCADE").await;
         let recorded = recorded(world, &topic, "t").await;
 
         let records: Vec<Record> = recorded.values().cloned().collect();

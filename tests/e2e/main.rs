@@ -30,6 +30,7 @@ mod schemas;
 mod size;
 mod streams;
 mod table;
+mod uncaptured;
 
 /// For what takes a fraction of a second on an idle machine.
 const BOUND: Duration = Duration::from_secs(30);

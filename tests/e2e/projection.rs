@@ -49,15 +49,19 @@ async fn rooms_show_title_and_status_of_their_post_as_they_become() {
         let room = chat_about(world, post, BUYER, 1).await;
         let buyer = world.member(BUYER);
         for (changes, title, status) in [
-            (json!({ "price": 25_000 }), "자전거", "on_sale"),
+            (Some(json!({ "price": 25_000 })), "자전거", "on_sale"),
+            (None, "자전거", "reserved"),
             (
-                json!({ "title": "로드 자전거", "status": "reserved" }),
+                Some(json!({ "title": "로드 자전거", "status": "sold" })),
                 "로드 자전거",
-                "reserved",
+                "sold",
             ),
-            (json!({ "status": "sold" }), "로드 자전거", "sold"),
         ] {
-            seller.patch_post(post, &changes).await.unwrap();
+            match changes {
+                Some(changes) => seller.patch_post(post, &changes).await,
+                None => seller.choose_buyer(post, BUYER).await,
+            }
+            .unwrap();
             eventually("the room shows the change", BOUND, async || {
                 let shown = buyer.room(&room).await.unwrap().trade_post;
                 if (shown.title.as_deref(), shown.status.as_deref()) == (Some(title), Some(status)) {

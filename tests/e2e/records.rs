@@ -57,10 +57,7 @@ async fn real_records_fit_the_committed_schemas_and_hold_nothing_but_the_capture
             "title": "자전거", "body": BODY, "price": PRICE, "category": CATEGORY, "image_urls": [IMAGE_URL],
         });
         let by_rest = seller.create_post(&post).await.unwrap().id;
-        seller
-            .patch_post(by_rest, &json!({ "status": "reserved" }))
-            .await
-            .unwrap();
+        seller.choose_buyer(by_rest, BUYER).await.unwrap();
         seller
             .patch_post(by_rest, &json!({ "body": format!("{BODY} 둘") }))
             .await

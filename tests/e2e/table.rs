@@ -26,7 +26,7 @@ async fn a_truncated_table_takes_all_chats_with_it_and_none_of_later_posts() {
         }
         // In one transaction: the later post's record can be read before that of the truncate.
         let mut transaction = world.sql.begin().await.unwrap();
-        sqlx::query("TRUNCATE trade_posts")
+        sqlx::query("TRUNCATE trade_posts CASCADE")
             .execute(&mut *transaction)
             .await
             .unwrap();

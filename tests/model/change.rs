@@ -44,9 +44,16 @@ impl Round<'_> {
                 let id = self.id(id);
                 let (title, seller) = {
                     let table = &mut self.history().table;
-                    let Some(seller) = table.at(id).map(|row| row.seller) else {
+                    let Some((seller, before)) = table.at(id).map(|row| (row.seller, row.status)) else {
                         return true;
                     };
+                    // What a seller can say of a status; the rest comes about in other ways.
+                    if !matches!(
+                        (before, STATUSES[status]),
+                        (_, "on_sale") | ("reserved", "reserved") | ("reserved" | "sold", "sold")
+                    ) {
+                        return false;
+                    }
                     (table.update(id, title, STATUSES[status]), seller)
                 };
                 let changes = json!({ "title": title, "status": STATUSES[status] });
@@ -126,7 +133,7 @@ impl Round<'_> {
             }
             Change::Truncate => {
                 self.history().table.truncate(at);
-                sqlx::query("TRUNCATE trade_posts")
+                sqlx::query("TRUNCATE trade_posts CASCADE")
             }
         };
         statement.execute(&mut **transaction).await.map(drop)

@@ -1,17 +1,24 @@
 -- What lists are read along and what they are found by, for every filter and sort: see
 -- docs/decisions/0006-search.md and src/store/list.
---
--- Part of the first release: there is no large table yet on which building these would hold writers up.
 -- Those that begin with a filter's column have an order of their own, with nulls first, though there are
 -- none. A list asks for that order, so that no other index can give it. Else PostgreSQL would rather walk
 -- all posts and drop those of other categories, which is right where the category's posts are spread evenly
 -- and reads nearly everything where they are not.
-DROP INDEX trade_posts_seller, trade_posts_category;
+DROP INDEX trade_posts_buyer, trade_posts_seller, trade_posts_category;
+-- blocking: a table without rows, before the first release.
+CREATE INDEX trade_posts_buyer ON trade_posts (buyer_id, created_at NULLS FIRST, id NULLS FIRST)
+    WHERE buyer_id IS NOT NULL;
+-- blocking: a table without rows, before the first release.
 CREATE INDEX trade_posts_seller ON trade_posts (seller_id, created_at NULLS FIRST, id NULLS FIRST);
+-- blocking: a table without rows, before the first release.
 CREATE INDEX trade_posts_seller_price ON trade_posts (seller_id, price NULLS FIRST, id NULLS FIRST);
+-- blocking: a table without rows, before the first release.
 CREATE INDEX trade_posts_category ON trade_posts (category, created_at NULLS FIRST, id NULLS FIRST);
+-- blocking: a table without rows, before the first release.
 CREATE INDEX trade_posts_category_price ON trade_posts (category, price NULLS FIRST, id NULLS FIRST);
+-- blocking: a table without rows, before the first release.
 CREATE INDEX trade_posts_status ON trade_posts (status, created_at NULLS FIRST, id NULLS FIRST);
+-- blocking: a table without rows, before the first release.
 CREATE INDEX trade_posts_status_price ON trade_posts (status, price NULLS FIRST, id NULLS FIRST);
 
 -- The pairs of neighbouring characters of a text in lower case, and its last character by itself.
@@ -40,6 +47,7 @@ CREATE FUNCTION trade_post_pairs_query(wanted text) RETURNS tsquery
 
 -- Without a list of entries to be merged later: a search would read all of it, and one unlucky insert
 -- would merge it.
+-- blocking: a table without rows, before the first release.
 CREATE INDEX trade_posts_pairs ON trade_posts
     USING gin (trade_post_pairs(title || E'\n' || body)) WITH (fastupdate = off);
 ALTER INDEX trade_posts_search SET (fastupdate = off);

@@ -5,13 +5,18 @@
 //! log.
 //!
 //! The way of a request: `http` (who asks, what is valid) → `store` (one statement) → an answer, or
-//! a problem from `http::error`. `post` holds the rules, `database` the way to PostgreSQL.
+//! a problem from `http::error`. `post` and `status` hold the rules, `database` the way to PostgreSQL. What no
+//! request waits for is written by tasks: `views`, and the removal of old keys in `idempotency`.
 
 pub mod config;
 mod database;
 mod http;
+mod idempotency;
+mod metrics;
 pub mod post;
+pub mod status;
 mod store;
+mod views;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +32,9 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::http::Admission;
+use crate::metrics::TradeMetrics;
 use crate::store::Store;
+use crate::views::Views;
 
 /// How long connections to PostgreSQL may take to close, once no request is open.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -46,6 +53,7 @@ pub struct Listeners {
 pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let http_metrics = HttpMetrics::new(&metrics);
+    let trade_metrics = Arc::new(TradeMetrics::new(&metrics));
     let health = Health::new();
     let postgresql = health.dependency("postgresql");
     let jwks = health.dependency("jwks");
@@ -68,10 +76,17 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
             "readiness",
             database::watch(pool.clone(), postgresql, shutdown.clone()),
         );
+        let store = Store::new(pool.clone());
+        let views = Arc::new(Views::new(store.clone(), Arc::clone(&trade_metrics)));
+        tasks.spawn("views", Arc::clone(&views).run(shutdown.clone()));
+        let keys = idempotency::sweep(store.clone(), Arc::clone(&trade_metrics), shutdown.clone());
+        tasks.spawn("idempotency keys", keys);
         let app = http::App {
-            store: Store::new(pool.clone()),
+            store,
             authenticator: Arc::new(authenticator),
             admission: Admission::new(config.database),
+            views: Arc::clone(&views),
+            metrics: trade_metrics,
         };
         let cors = config.origins.cors(false);
         let app = api(http::router(app), &http_metrics, Limits::default(), cors);
@@ -80,6 +95,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         tasks.spawn("public listener", async move {
             let _admin_goes_last = admin_guard;
             let drained = serve(public, app, stop, drain).await;
+            views.write_last().await;
             pool.close().await;
             drained
         });

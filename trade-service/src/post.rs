@@ -8,6 +8,8 @@ use http::Uri;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+use crate::status::{Status, Step};
+
 const TITLE_MAX: usize = 100;
 const BODY_MAX: usize = 10_000;
 const CATEGORY_MAX: usize = 50;
@@ -15,6 +17,8 @@ const IMAGES_MAX: usize = 10;
 const IMAGE_URL_MAX: usize = 500;
 /// In won.
 pub const PRICE_MAX: i64 = 10_000_000_000;
+/// As many views make a post as popular as one favourite does; `post_counters.popularity` has it, too.
+const FAVORITE_WEIGHT: i64 = 10;
 
 /// A trade post as everybody may see it.
 #[derive(Debug, Clone, Serialize, ToSchema, sqlx::FromRow)]
@@ -40,22 +44,26 @@ pub struct Post {
     pub image_urls: Vec<String>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+    /// How often others than the seller have looked at it, up to a moment ago.
+    #[schema(examples(27))]
+    pub views: i64,
+    /// How many members keep it as a favourite.
+    #[schema(examples(3))]
+    pub favorites: i64,
     /// Differs after every write of the row, whoever wrote it; sent as `ETag`.
     #[serde(skip)]
     pub version: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, sqlx::Type)]
-#[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "text", rename_all = "snake_case")]
-pub enum Status {
-    OnSale,
-    Reserved,
-    Sold,
+impl Post {
+    /// What the list is ordered by when it is ordered by popularity.
+    pub fn popularity(&self) -> i64 {
+        self.views + FAVORITE_WEIGHT * self.favorites
+    }
 }
 
 /// What a seller writes; everything else about a new post the service decides.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewTradePost)]
 pub struct NewPost {
@@ -120,12 +128,38 @@ pub struct Changes {
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, min_length = 1, max_length = 50, pattern = "^[^\\u0000]*$")]
     pub category: Option<String>,
+    /// `sold` completes the sale to the buyer who was chosen, `on_sale` reopens it and forgets them.
+    /// `reserved` is what choosing a buyer leads to, and may only be repeated here.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false)]
     pub status: Option<Status>,
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Vec<ImageUrl>>, nullable = false, max_items = 10)]
     pub image_urls: Option<Vec<String>>,
+}
+
+/// Who gets the post.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Buyer {
+    /// Not the seller.
+    #[schema(minimum = 1, examples(202))]
+    pub buyer_id: i64,
+}
+
+impl Buyer {
+    /// Empty if there may be such a member.
+    pub fn violations(self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        if self.buyer_id < 1 {
+            add(
+                &mut found,
+                "buyer_id",
+                format!("must be at least 1, got {}", self.buyer_id),
+            );
+        }
+        found
+    }
 }
 
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
@@ -153,6 +187,11 @@ impl NewPost {
 }
 
 impl Changes {
+    /// The step that the change of `status` is.
+    pub fn step(&self) -> Option<Step> {
+        self.status.map(Step::to)
+    }
+
     /// Empty if the changes may be stored.
     pub fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();

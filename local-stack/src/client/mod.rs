@@ -6,7 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode,
+    header::{IF_MATCH, RETRY_AFTER},
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -142,8 +145,15 @@ impl Client {
         json_of(self.trade(Method::PATCH, &post_path(id)).json(changes)).await
     }
 
+    /// Which reserves the post for them.
+    pub async fn choose_buyer(&self, id: i64, buyer: i64) -> Result<TradePost, ClientError> {
+        let path = format!("{}/buyer", post_path(id));
+        json_of(self.trade(Method::PUT, &path).json(&json!({ "buyer_id": buyer }))).await
+    }
+
+    /// Whatever version it has, and also if a buyer was chosen.
     pub async fn delete_post(&self, id: i64) -> Result<(), ClientError> {
-        let request = self.trade(Method::DELETE, &post_path(id));
+        let request = self.trade(Method::DELETE, &post_path(id)).header(IF_MATCH, "*");
         answer(request.timeout(ANSWER_BOUND)).await.map(drop)
     }
 

@@ -1,7 +1,10 @@
 //! The public API: its routes, the document that they make, and the state they share.
 
 mod admission;
+mod buyer;
 mod error;
+mod favorites;
+mod me;
 mod posts;
 
 use std::sync::Arc;
@@ -17,13 +20,17 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use self::admission::Admission;
+use crate::metrics::TradeMetrics;
 use crate::store::Store;
+use crate::views::Views;
 
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) admission: Admission,
+    pub(crate) views: Arc<Views>,
+    pub(crate) metrics: Arc<TradeMetrics>,
 }
 
 impl FromRef<App> for Store {
@@ -35,6 +42,18 @@ impl FromRef<App> for Store {
 impl FromRef<App> for Arc<Authenticator> {
     fn from_ref(app: &App) -> Self {
         Arc::clone(&app.authenticator)
+    }
+}
+
+impl FromRef<App> for Arc<Views> {
+    fn from_ref(app: &App) -> Self {
+        Arc::clone(&app.views)
+    }
+}
+
+impl FromRef<App> for Arc<TradeMetrics> {
+    fn from_ref(app: &App) -> Self {
+        Arc::clone(&app.metrics)
     }
 }
 
@@ -63,4 +82,9 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(posts::list, posts::create))
         .routes(routes!(posts::show, posts::change, posts::delete))
+        .routes(routes!(buyer::choose))
+        .routes(routes!(favorites::add, favorites::remove))
+        .routes(routes!(me::posts))
+        .routes(routes!(me::purchases))
+        .routes(routes!(me::favorites))
 }

@@ -14,7 +14,8 @@ use utoipa::ToSchema;
 
 use self::way::{By, Step, Way};
 use super::{Store, StoreError};
-use crate::post::{Post, Status};
+use crate::post::Post;
+use crate::status::Status;
 
 /// Which posts a list shows.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ pub(crate) struct Filter {
     pub(crate) category: Option<String>,
     pub(crate) status: Option<Status>,
     pub(crate) seller_id: Option<i64>,
+    pub(crate) buyer_id: Option<i64>,
     pub(crate) min_price: Option<i64>,
     pub(crate) max_price: Option<i64>,
 }
@@ -32,6 +34,7 @@ impl Filter {
     /// What it filters by. What is earlier in this is expected to leave fewer posts.
     fn all(&self) -> impl Iterator<Item = By> {
         let all = [
+            (By::Buyer, self.buyer_id.is_some()),
             (By::Seller, self.seller_id.is_some()),
             (By::Text, self.text.is_some()),
             (By::Price, self.min_price.is_some() || self.max_price.is_some()),
@@ -49,6 +52,9 @@ pub(crate) enum Sort {
     Newest,
     PriceAsc,
     PriceDesc,
+    /// By views and favourites. They change, so a post may move to a page that was read already, or be read
+    /// on two pages.
+    Popular,
 }
 
 /// The sort key of the last post of a page; the next page begins behind it, whether or not that post
@@ -59,6 +65,7 @@ pub(crate) enum Position {
     Newest(DateTime<Utc>, i64),
     PriceAsc(i64, i64),
     PriceDesc(i64, i64),
+    Popular(i64, i64),
 }
 
 impl Position {
@@ -67,6 +74,7 @@ impl Position {
             Sort::Newest => Self::Newest(post.created_at, post.id),
             Sort::PriceAsc => Self::PriceAsc(post.price, post.id),
             Sort::PriceDesc => Self::PriceDesc(post.price, post.id),
+            Sort::Popular => Self::Popular(post.popularity(), post.id),
         }
     }
 
@@ -75,13 +83,14 @@ impl Position {
             Self::Newest(..) => Sort::Newest,
             Self::PriceAsc(..) => Sort::PriceAsc,
             Self::PriceDesc(..) => Sort::PriceDesc,
+            Self::Popular(..) => Sort::Popular,
         }
     }
 }
 
 /// Part of a list.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct Part {
     pub(crate) posts: Vec<Post>,
     /// Where to go on, if there may be more.
     pub(crate) next: Option<Position>,
@@ -96,7 +105,7 @@ impl Store {
         sort: Sort,
         after: Option<Position>,
         limit: i64,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<Part, StoreError> {
         // One more than asked for tells whether there is a next page.
         let wanted = limit + 1;
         let mut way = Way::new(filter, sort, wanted);
@@ -119,7 +128,7 @@ impl Store {
                         }
                     }
                     if ended || count(&posts) == wanted {
-                        return Ok(page(posts, limit, sort, None));
+                        return Ok(part(posts, limit, sort, None));
                     }
                     way.walked(rows, count(&posts[before..]));
                 }
@@ -130,23 +139,23 @@ impl Store {
                     if candidates < most {
                         let there = |row: &&PgRow| !matches!(row.try_get::<Option<i64>, _>("id"), Ok(None));
                         let all: Result<_, _> = read.iter().filter(there).map(Post::from_row).collect();
-                        return Ok(page(all?, limit, sort, None));
+                        return Ok(part(all?, limit, sort, None));
                     }
                     way.not_collected();
                 }
-                Step::Stop => return Ok(page(posts, limit, sort, end)),
+                Step::Stop => return Ok(part(posts, limit, sort, end)),
             }
         }
     }
 }
 
 /// `end` is where reading ended, if there may be posts behind it.
-fn page(mut posts: Vec<Post>, limit: i64, sort: Sort, end: Option<Position>) -> Page {
+fn part(mut posts: Vec<Post>, limit: i64, sort: Sort, end: Option<Position>) -> Part {
     let more = count(&posts) > limit;
     posts.truncate(usize::try_from(limit).unwrap_or_default());
     let last = posts.last().filter(|_| more);
     let next = last.map(|post| Position::of(post, sort)).or(end);
-    Page { posts, next }
+    Part { posts, next }
 }
 
 fn count(posts: &[Post]) -> i64 {

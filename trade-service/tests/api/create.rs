@@ -13,7 +13,9 @@ async fn a_new_post_is_answered_in_full_and_everybody_can_read_it() {
     let id = created.body["id"].as_i64().unwrap();
     assert_eq!(created.header("location"), format!("/v1/trade-posts/{id}"));
 
-    let mut expected = sample(&json!({"id": id, "seller_id": 7, "buyer_id": null, "status": "on_sale"}));
+    let mut expected = sample(&json!({
+        "id": id, "seller_id": 7, "buyer_id": null, "status": "on_sale", "views": 0, "favorites": 0,
+    }));
     for time in ["created_at", "updated_at"] {
         assert!(
             created.body[time].as_str().unwrap().ends_with('Z'),

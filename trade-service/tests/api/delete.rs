@@ -1,10 +1,9 @@
 //! `DELETE /v1/trade-posts/{id}`.
 
 use futures_util::future::join_all;
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::service::{Answer, Service, token};
+use crate::service::Service;
 
 fn path(id: i64) -> String {
     format!("/v1/trade-posts/{id}")
@@ -47,13 +46,44 @@ async fn if_match_protects_from_deleting_what_was_not_seen() {
         .await
         .header("etag")
         .to_owned();
-    let delete_if = async |etag: &str| {
-        let request = service.request(Method::DELETE, &path(id)).bearer_auth(token(7));
-        Answer::of(request.header("if-match", etag)).await
+    assert_eq!(service.delete_if(&seen, 7, id).await.status, 412);
+    assert_eq!(service.delete_if(&current, 7, id).await.status, 204);
+    service.delete_if(&current, 7, id).await.assert_no_such_post();
+}
+
+#[tokio::test]
+async fn a_post_that_somebody_waits_for_is_deleted_only_knowingly() {
+    let service = Service::start("delete_buyer").await;
+    let detail = "A buyer was chosen for the trade post. To delete it all the same, send its current ETag in If-Match.";
+    let reserved = async || {
+        let id = service.new_post(7, &json!({})).await;
+        let etag = service.get(&path(id)).await.header("etag").to_owned();
+        let chosen = service.choose_buyer(7, id, 8).await;
+        assert_eq!(chosen.status, 200);
+        (id, etag, chosen.header("etag").to_owned())
     };
-    assert_eq!(delete_if(&seen).await.status, 412);
-    assert_eq!(delete_if(&current).await.status, 204);
-    delete_if(&current).await.assert_no_such_post();
+    let (id, old, current) = reserved().await;
+    service
+        .delete(7, id)
+        .await
+        .assert_problem(428, "precondition-required", "Precondition required", detail);
+    // Neither is it anybody else's to delete, nor enough to have seen it before.
+    assert_eq!(service.delete(8, id).await.status, 403);
+    assert_eq!(service.delete_if(&old, 7, id).await.status, 412);
+    assert_eq!(service.get(&path(id)).await.status, 200);
+    assert_eq!(service.delete_if(&current, 7, id).await.status, 204);
+
+    let (id, ..) = reserved().await;
+    assert_eq!(service.patch(7, id, &json!({"status": "sold"})).await.status, 200);
+    assert_eq!(service.delete(7, id).await.status, 428, "also of a sold one");
+    assert_eq!(service.delete_if("*", 7, id).await.status, 204);
+
+    let (id, ..) = reserved().await;
+    assert_eq!(
+        service.patch(7, id, &json!({"status": "on_sale"})).await.status,
+        200
+    );
+    assert_eq!(service.delete(7, id).await.status, 204, "nobody waits any more");
 }
 
 #[tokio::test]

@@ -180,4 +180,11 @@ async fn requests_are_counted_by_route() {
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     }
+    let documented = include_str!("../../../docs/operations.md");
+    let names = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let missing: Vec<_> = names.filter(|name| !documented.contains(*name)).collect();
+    assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
+    assert!(metrics.contains("views_written_total"), "{metrics}");
 }

@@ -46,10 +46,15 @@ async fn filters_and_search_show_exactly_what_matches() {
             &json!({"title": "100% 새 폰_A", "body": r"C:\x", "price": 300, "category": "전자"}),
         )
         .await;
+    assert_eq!(service.choose_buyer(2, phone, 9).await.status, 200);
     assert_eq!(
         service.patch(2, phone, &json!({"status": "sold"})).await.status,
         200
     );
+    // Of the same popularity, the later one comes first.
+    for (member, post) in [(3, desk), (4, desk), (3, phone)] {
+        assert_eq!(service.favorite(Method::PUT, member, post).await.status, 204);
+    }
 
     for (query, expected) in [
         (vec![], vec![phone, chair, desk]),
@@ -80,6 +85,9 @@ async fn filters_and_search_show_exactly_what_matches() {
         (vec![("sort", "price_asc")], vec![desk, chair, phone]),
         (vec![("sort", "price_desc")], vec![phone, chair, desk]),
         (vec![("sort", "newest")], vec![phone, chair, desk]),
+        (vec![("sort", "popular")], vec![desk, phone, chair]),
+        (vec![("sort", "popular"), ("seller_id", "2")], vec![phone, chair]),
+        (vec![("sort", "popular"), ("q", "의자")], vec![chair]),
     ] {
         assert_eq!(ids(&service, &query).await, expected, "{query:?}");
     }
@@ -124,7 +132,7 @@ async fn wrong_parameters_are_refused_by_name() {
         (
             ("sort", "cheapest"),
             "sort",
-            "unknown variant `cheapest`, expected one of `newest`, `price_asc`, `price_desc`",
+            "unknown variant `cheapest`, expected one of `newest`, `price_asc`, `price_desc`, `popular`",
         ),
         (
             ("status", "gone"),
@@ -190,12 +198,16 @@ async fn a_page_holds_twenty_posts_unless_asked_otherwise() {
 
 #[tokio::test]
 async fn reading_on_neither_repeats_nor_misses_while_posts_come_and_go() {
-    for sort in ["newest", "price_asc", "price_desc"] {
+    for sort in ["newest", "price_asc", "price_desc", "popular"] {
         let service = Service::start(&format!("list_cursor_{sort}")).await;
         // Few prices, so that pages end between posts of the same price.
         let mut there = Vec::new();
         for n in 0..40 {
-            there.push(service.new_post(1, &json!({"price": n % 3})).await);
+            let id = service.new_post(1, &json!({"price": n % 3})).await;
+            if n % 4 == 0 {
+                assert_eq!(service.favorite(Method::PUT, 5, id).await.status, 204);
+            }
+            there.push(id);
         }
         let mut stay: BTreeSet<i64> = there.iter().copied().collect();
         let (mut seen, mut cursor) = (Vec::<i64>::new(), None::<String>);

@@ -9,17 +9,26 @@ use serde_json::json;
 
 use crate::service::{Answer, Service, config, eventually, new_database, sample, token};
 
-const WRITES: [(Method, &str); 3] = [
+/// The first of them take a body.
+const WRITES: [(Method, &str); 6] = [
     (Method::POST, "/v1/trade-posts"),
     (Method::PATCH, "/v1/trade-posts/1"),
+    (Method::PUT, "/v1/trade-posts/1/buyer"),
     (Method::DELETE, "/v1/trade-posts/1"),
+    (Method::PUT, "/v1/trade-posts/1/favorite"),
+    (Method::DELETE, "/v1/trade-posts/1/favorite"),
+];
+const OWN: [(Method, &str); 3] = [
+    (Method::GET, "/v1/me/posts"),
+    (Method::GET, "/v1/me/purchases"),
+    (Method::GET, "/v1/me/favorites"),
 ];
 
 #[tokio::test]
-async fn writing_needs_a_token_and_reading_does_not() {
+async fn what_is_a_members_own_needs_a_token_and_reading_posts_does_not() {
     let service = Service::start("problems_token").await;
     let title = "Authentication required";
-    for (method, path) in WRITES {
+    for (method, path) in WRITES.into_iter().chain(OWN) {
         let request = service.request(method.clone(), path).json(&sample(&json!({})));
         let missing = Answer::of(request).await;
         missing.assert_problem(
@@ -67,15 +76,15 @@ async fn unknown_routes_and_methods_are_problems() {
 #[tokio::test]
 async fn bodies_that_are_no_json_are_told_apart() {
     let service = Service::start("problems_bodies").await;
-    for (method, path) in &WRITES[..2] {
+    for (method, path) in &WRITES[..3] {
         let request = || {
             service
                 .request(method.clone(), path)
                 .bearer_auth(token(7))
                 .header("content-type", "application/json")
         };
-        let malformed = Answer::of(request().body("{\"title\": ")).await;
-        let detail = "The request body is not JSON: EOF while parsing a value at line 1 column 10.";
+        let malformed = Answer::of(request().body("{")).await;
+        let detail = "The request body is not JSON: EOF while parsing an object at line 1 column 1.";
         malformed.assert_problem(400, "malformed-json", "Malformed JSON", detail);
 
         let large = Answer::of(request().body(" ".repeat(256 * 1024 + 1))).await;

@@ -140,6 +140,43 @@ impl Service {
         Answer::of(request.bearer_auth(token(member))).await
     }
 
+    pub(crate) async fn get_as(&self, member: i64, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path).bearer_auth(token(member))).await
+    }
+
+    pub(crate) async fn choose_buyer(&self, member: i64, id: i64, buyer: i64) -> Answer {
+        let request = self.request(Method::PUT, &format!("/v1/trade-posts/{id}/buyer"));
+        Answer::of(
+            request
+                .bearer_auth(token(member))
+                .json(&json!({ "buyer_id": buyer })),
+        )
+        .await
+    }
+
+    pub(crate) async fn choose_buyer_if(&self, etag: &str, member: i64, id: i64, buyer: i64) -> Answer {
+        let request = self.request(Method::PUT, &format!("/v1/trade-posts/{id}/buyer"));
+        let request = request.bearer_auth(token(member)).header("if-match", etag);
+        Answer::of(request.json(&json!({ "buyer_id": buyer }))).await
+    }
+
+    pub(crate) async fn delete_if(&self, etag: &str, member: i64, id: i64) -> Answer {
+        let request = self.request(Method::DELETE, &format!("/v1/trade-posts/{id}"));
+        Answer::of(request.bearer_auth(token(member)).header("if-match", etag)).await
+    }
+
+    /// PUT or DELETE.
+    pub(crate) async fn favorite(&self, method: Method, member: i64, id: i64) -> Answer {
+        let request = self.request(method, &format!("/v1/trade-posts/{id}/favorite"));
+        Answer::of(request.bearer_auth(token(member))).await
+    }
+
+    /// What operators read.
+    pub(crate) async fn metrics(&self) -> String {
+        let request = self.client.get(format!("http://{}/metrics", self.admin));
+        request.send().await.unwrap().text().await.unwrap()
+    }
+
     /// A post with the sample's fields except for `change`; answers its id.
     pub(crate) async fn new_post(&self, member: i64, change: &Value) -> i64 {
         let answer = self.post(member, &sample(change)).await;

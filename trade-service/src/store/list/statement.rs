@@ -8,12 +8,19 @@ use sqlx::{Postgres, QueryBuilder};
 
 use super::way::{By, Way};
 use super::{Filter, Position, Sort};
+use crate::store::COLUMNS;
 
-/// A post as a list shows it.
-const POST: &str = "SELECT id, seller_id, buyer_id, title, body, price, category, status, image_urls, \
-                    created_at, updated_at, xmin::text AS version FROM trade_posts";
 /// What filters and orders look at.
-const ROW: &str = "SELECT id, seller_id, title, body, price, category, status, created_at FROM trade_posts";
+const ROW: &str =
+    "SELECT id, buyer_id, seller_id, title, body, price, category, status, created_at FROM trade_posts";
+/// The same in the order of the counters. None of it is to be joined in another way.
+const ROW_BY_COUNTERS: &str = "SELECT id, buyer_id, seller_id, title, body, price, category, status FROM \
+    (SELECT trade_post_id AS id, popularity FROM post_counters) AS counted CROSS JOIN LATERAL \
+    (SELECT buyer_id, seller_id, title, body, price, category, status FROM trade_posts \
+     WHERE trade_posts.id = counted.id OFFSET 0) AS post";
+/// The same for whoever has found the post already.
+const ROW_WITH_COUNTERS: &str = "SELECT id, buyer_id, seller_id, title, body, price, category, status, \
+    (SELECT popularity FROM post_counters WHERE trade_post_id = id) AS popularity FROM trade_posts";
 
 /// Up to `rows` rows behind `after`: those that pass what is to be checked (`found`), up to `wanted` of them, and the last
 /// row whether it does or not. `n` counts the rows.
@@ -27,7 +34,11 @@ pub(super) fn walk(
     let mut query = QueryBuilder::new("SELECT w.n, w.found, p.* FROM (SELECT id, n, found FROM (");
     query.push("SELECT id, row_number() OVER () AS n, (");
     conditions(&mut query, filter, &way.checked);
-    query.push(") AS found FROM (").push(ROW).push(" WHERE ");
+    let row = match sort {
+        Sort::Newest | Sort::PriceAsc | Sort::PriceDesc => ROW,
+        Sort::Popular => ROW_BY_COUNTERS,
+    };
+    query.push(") AS found FROM (").push(row).push(" WHERE ");
     conditions(&mut query, filter, &way.indexed);
     behind(&mut query, after);
     let order = match way.leading {
@@ -43,8 +54,8 @@ pub(super) fn walk(
         .push(") AS walked) AS numbered WHERE found OR n = ")
         .push_bind(rows);
     query.push(" LIMIT ").push_bind(wanted);
-    query.push(") AS w CROSS JOIN LATERAL (").push(POST);
-    query.push(" WHERE id = w.id OFFSET 0) AS p ORDER BY w.n");
+    query.push(") AS w CROSS JOIN LATERAL (SELECT ").push(COLUMNS);
+    query.push(" FROM trade_posts WHERE id = w.id OFFSET 0) AS p ORDER BY w.n");
     query
 }
 
@@ -58,14 +69,20 @@ pub(super) fn collect(
     after: Option<Position>,
     wanted: i64,
 ) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new("WITH candidates AS MATERIALIZED (SELECT id, created_at, price, (");
+    let mut query = QueryBuilder::new("WITH candidates AS MATERIALIZED (SELECT id, ");
+    let (key, row) = match sort {
+        Sort::Newest => ("created_at", ROW),
+        Sort::PriceAsc | Sort::PriceDesc => ("price", ROW),
+        Sort::Popular => ("popularity", ROW_WITH_COUNTERS),
+    };
+    query.push(key).push(", (");
     let others: Vec<By> = filter
         .all()
         .filter(|other| *other != by || by == By::Text)
         .collect();
     conditions(&mut query, filter, &others);
     behind(&mut query, after);
-    query.push(") AS found FROM (").push(ROW).push(" WHERE ");
+    query.push(") AS found FROM (").push(row).push(" WHERE ");
     match (by, &filter.text) {
         (By::Text, Some(text)) => indexed_text(&mut query, text),
         _ => conditions(&mut query, filter, &[by]),
@@ -78,8 +95,10 @@ pub(super) fn collect(
     query
         .push(") AS n FROM candidates WHERE found ORDER BY n LIMIT ")
         .push_bind(wanted);
-    query.push(") AS w ON true LEFT JOIN LATERAL (").push(POST);
-    query.push(" WHERE id = w.id OFFSET 0) AS p ON true ORDER BY w.n");
+    query
+        .push(") AS w ON true LEFT JOIN LATERAL (SELECT ")
+        .push(COLUMNS);
+    query.push(" FROM trade_posts WHERE id = w.id OFFSET 0) AS p ON true ORDER BY w.n");
     query
 }
 
@@ -88,6 +107,9 @@ fn conditions(query: &mut QueryBuilder<Postgres>, filter: &Filter, filters: &[By
     query.push("true");
     for by in filters {
         match by {
+            By::Buyer => {
+                query.push(" AND buyer_id = ").push_bind(filter.buyer_id);
+            }
             By::Seller => {
                 query.push(" AND seller_id = ").push_bind(filter.seller_id);
             }
@@ -146,6 +168,10 @@ fn behind(query: &mut QueryBuilder<Postgres>, after: Option<Position>) {
             query.push(" AND (price, id) < (").push_bind(price);
             query.push(", ").push_bind(id).push(")");
         }
+        Some(Position::Popular(popularity, id)) => {
+            query.push(" AND (popularity, id) < (").push_bind(popularity);
+            query.push(", ").push_bind(id).push(")");
+        }
     }
 }
 
@@ -154,6 +180,7 @@ fn order(sort: Sort) -> &'static str {
         Sort::Newest => "created_at DESC, id DESC",
         Sort::PriceAsc => "price, id",
         Sort::PriceDesc => "price DESC, id DESC",
+        Sort::Popular => "popularity DESC, id DESC",
     }
 }
 
@@ -163,6 +190,8 @@ fn order_behind_a_filter(sort: Sort) -> &'static str {
         Sort::Newest => "created_at DESC NULLS LAST, id DESC NULLS LAST",
         Sort::PriceAsc => "price NULLS FIRST, id NULLS FIRST",
         Sort::PriceDesc => "price DESC NULLS LAST, id DESC NULLS LAST",
+        // No filter leads here.
+        Sort::Popular => order(sort),
     }
 }
 

@@ -24,6 +24,7 @@ const COLLECT_MANY: i64 = 100_000;
 /// A filter that an index knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
+    Buyer,
     Seller,
     Text,
     Price,
@@ -58,11 +59,11 @@ pub(super) struct Way {
 
 impl Way {
     pub(super) fn new(filter: &Filter, sort: Sort, wanted: i64) -> Self {
-        let leading = filter
-            .all()
-            .find(|by| matches!(by, By::Seller | By::Category | By::Status));
+        let leads = |by: &By| matches!(by, By::Buyer | By::Seller | By::Category | By::Status);
+        // The order by popularity is another table's.
+        let leading = filter.all().find(leads).filter(|_| sort != Sort::Popular);
         // An index in the order of prices knows where the range begins and ends.
-        let in_order = |by: By| by == By::Price && sort != Sort::Newest;
+        let in_order = |by: By| by == By::Price && matches!(sort, Sort::PriceAsc | Sort::PriceDesc);
         let (indexed, checked) = filter.all().partition(|by| Some(*by) == leading || in_order(*by));
         Self {
             leading,
@@ -111,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::post::Status;
+    use crate::status::Status;
 
     fn filter(text: bool, category: bool, status: bool, seller: bool, price: bool) -> Filter {
         Filter {
@@ -119,6 +120,7 @@ mod tests {
             category: category.then(|| "가구".to_owned()),
             status: status.then_some(Status::Sold),
             seller_id: seller.then_some(7),
+            buyer_id: None,
             min_price: price.then_some(1),
             max_price: None,
         }
@@ -180,7 +182,7 @@ mod tests {
         #[test]
         fn every_list_ends_within_the_bound(
             text: bool, category: bool, status: bool, seller: bool, price: bool,
-            sort in prop::sample::select(vec![Sort::Newest, Sort::PriceAsc, Sort::PriceDesc]),
+            sort in prop::sample::select(vec![Sort::Newest, Sort::PriceAsc, Sort::PriceDesc, Sort::Popular]),
             wanted in 2..=101_i64, shares in prop::collection::vec(0..=100_i64, 1..9),
         ) {
             let filter = filter(text, category, status, seller, price);
