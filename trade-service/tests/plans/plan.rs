@@ -72,7 +72,7 @@ impl Plans {
         for entry in text.split("plan:\n").skip(1) {
             let lines = entry.lines().take_while(|line| line.starts_with('\t'));
             let plan: Value = serde_json::from_str(&lines.collect::<String>()).unwrap();
-            if plan["Query Text"].as_str().unwrap().contains("trade_posts") {
+            if plan["Query Text"].as_str().unwrap().contains("trade_post") {
                 work.statements += 1;
                 let blocks = ["Shared Hit Blocks", "Shared Read Blocks"];
                 work.pages += blocks

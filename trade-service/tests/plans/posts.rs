@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use futures_util::future::try_join_all;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 
 pub(crate) const POSTS: i64 = 1_000_000;
 /// Posts up to this are the old ones: what only they have is far from the begin of the newest.
 const OLD: i64 = 100_000;
-/// Has 30,000 posts.
-pub(crate) const BUSY_SELLER: i64 = 7;
+/// Sells 30,000 posts, has bought 20,000 others, and keeps 20,000.
+pub(crate) const BUSY_MEMBER: i64 = 7;
 
 /// Every column is a function of the number of the post, so that each run has the same.
 ///
@@ -19,9 +19,10 @@ pub(crate) const BUSY_SELLER: i64 = 7;
 /// 125,000 has no 직거래. 40 are reserved,
 /// all of them old. Old ones cost 70 million, and nobody else does.
 const INSERT: &str = "
-    INSERT INTO trade_posts (id, seller_id, title, body, price, category, status, created_at)
+    INSERT INTO trade_posts (id, seller_id, buyer_id, title, body, price, category, status, created_at)
     SELECT n,
         CASE WHEN n % 33 = 0 THEN $3 ELSE 100 + h % 50000 END,
+        CASE WHEN n % 50 = 0 AND n % 33 <> 0 THEN $3 WHEN h % 5 = 0 THEN 60000 + h % 40000 END,
         (ARRAY['원목','중고','새상품','미개봉','깨끗한','limited'])[1 + h % 6] || ' ' || CASE
             WHEN n % 50000 = 17 THEN '나전칠기'
             WHEN n % 50000 = 18 THEN '쥐덫'
@@ -38,8 +39,22 @@ const INSERT: &str = "
         '2025-01-01'::timestamptz + n * interval '20 s'
     FROM (SELECT n, hashint8(n)::bigint + 2147483648 AS h FROM generate_series(1, $1) AS n) AS numbers";
 
+/// Popularity is spread, and the old posts have least.
+const COUNTERS: &str = "
+    INSERT INTO post_counters (trade_post_id, views)
+    SELECT n, CASE WHEN n <= $2 THEN 0 ELSE (hashint8(n)::bigint + 2147483648) / 4000 END
+    FROM generate_series(1, $1) AS n WHERE $3 > 0";
+/// The same without the counters, to compare with them.
+pub(crate) const BY_POPULARITY: &str =
+    "CASE WHEN id <= 100000 THEN 0 ELSE (hashint8(id)::bigint + 2147483648) / 4000 END DESC, id DESC";
+
+const FAVORITES: &str = "
+    INSERT INTO favorites (member_id, trade_post_id, created_at)
+    SELECT CASE WHEN n % 50 = 1 THEN $3 ELSE 100 + n % 5000 END, n, '2025-01-01'::timestamptz + n * interval '20 s'
+    FROM generate_series(1, $1) AS n WHERE n % 50 = 1 OR n % 10 = 2 AND $2 > 0";
+
 /// Fills the migrated database. Answers the time that took, for people.
-pub(crate) async fn load(url: &str) -> String {
+pub(crate) async fn load(url: &str, superuser_url: &str) -> String {
     let begin = Instant::now();
     let pool = PgPoolOptions::new()
         .max_connections(3)
@@ -48,14 +63,24 @@ pub(crate) async fn load(url: &str) -> String {
         .unwrap();
     // Entered one by one, entries of indexes take many times as long.
     let indexes = "SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS definition
-                   FROM pg_index WHERE indrelid = 'trade_posts'::regclass AND NOT indisprimary";
+                   FROM pg_index WHERE indrelid IN ('trade_posts'::regclass, 'post_counters'::regclass) AND NOT indisprimary";
     let indexes = sqlx::query(indexes).fetch_all(&pool).await.unwrap();
     for index in &indexes {
         let name: String = index.get("name");
         execute(&pool, format!("DROP INDEX {name}")).await.unwrap();
     }
-    let insert = sqlx::query(INSERT).bind(POSTS).bind(OLD).bind(BUSY_SELLER);
-    insert.execute(&pool).await.unwrap();
+    let mut superuser = PgConnection::connect(superuser_url).await.unwrap();
+    // Neither one trigger for each row nor a look at the post for each of its counters.
+    let without_triggers = "SET session_replication_role = replica";
+    sqlx::raw_sql(without_triggers)
+        .execute(&mut superuser)
+        .await
+        .unwrap();
+    for sql in [INSERT, COUNTERS, FAVORITES] {
+        let insert = sqlx::query(sql).bind(POSTS).bind(OLD).bind(BUSY_MEMBER);
+        insert.execute(&mut superuser).await.unwrap();
+    }
+    superuser.close().await.unwrap();
     let inserted = begin.elapsed();
     let build = indexes.iter().map(|index| {
         let definition: String = index.get("definition");
