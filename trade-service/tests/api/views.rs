@@ -162,3 +162,20 @@ async fn views_outlive_an_outage() {
     service.until_ready().await;
     until_views(&service, id, 1).await;
 }
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_views_that_cannot_be_written() {
+    let (mut proxy, url) = Proxy::in_front_of(&new_database("views_away").await).await;
+    let service = Service::start_with(config(&url)).await;
+    service.until_ready().await;
+    let id = service.new_post(7, &json!({})).await;
+    assert_eq!(service.get(&path(id)).await.status, 200);
+    proxy.swallow().await;
+    service.shutdown.cancel();
+    // Less than requests in flight would be waited for.
+    timeout(Duration::from_secs(10), service.run)
+        .await
+        .expect("it ends")
+        .unwrap()
+        .unwrap();
+}
