@@ -4,6 +4,7 @@
 //! the field (`image_urls[2]`); so are wrong query and path parameters.
 
 use axum::RequestExt;
+use axum::body::HttpBody;
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -31,11 +32,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         if !is_json(request.headers()) {
             return Err(Problem::unsupported_media_type());
         }
-        let limits = request.extensions().get::<Limits>().copied().unwrap_or_default();
-        let body = timeout(limits.upload, request.extract::<Bytes, _>())
-            .await
-            .map_err(|_| limits.body_too_slow())?
-            .map_err(|rejection| unreadable_body(limits, &rejection))?;
+        let body = read(request).await?;
         parse(&body).map(Self)
     }
 }
@@ -44,6 +41,24 @@ impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
     }
+}
+
+/// The request with all of its body in memory, or an answer: whatever comes after does not wait for the client.
+pub async fn with_body(request: Request) -> Result<Request, Problem> {
+    if request.body().is_end_stream() {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let body = read(Request::from_parts(parts.clone(), body)).await?;
+    Ok(Request::from_parts(parts, body.into()))
+}
+
+async fn read(request: Request) -> Result<Bytes, Problem> {
+    let limits = request.extensions().get::<Limits>().copied().unwrap_or_default();
+    timeout(limits.upload, request.extract::<Bytes, _>())
+        .await
+        .map_err(|_| limits.body_too_slow())?
+        .map_err(|rejection| unreadable_body(limits, &rejection))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -79,6 +79,13 @@ impl Problem {
         .retry_after(retry_after)
     }
 
+    /// 503 for a request that was given up on the way.
+    pub fn timeout(retry_after: Duration) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "No answer in time")
+            .detail("The request took too long and was given up; what it asked for may have been done.")
+            .retry_after(retry_after)
+    }
+
     /// 422 for input that is well formed but not acceptable; add the fields with [`Problem::field`].
     pub fn invalid_input() -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-input", "Invalid input")

@@ -3,6 +3,7 @@
 //! Invariant: a failure that may pass by itself is [`DatabaseError::Unavailable`] and is waited for at
 //! start; any other ends the start with a sentence that says what to do.
 
+use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,15 +13,16 @@ use service_kit::health::Dependency;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How long a request waits for a connection before it is answered 503.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// No statement of a request may run longer; migrations may.
-const STATEMENT_TIMEOUT: &str = "5s";
+use crate::config::DatabaseLimits;
+
 const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a connection may take to show that it is good. One that does not may be gone without a word,
+/// and would otherwise keep its place until the operating system gives it up, which takes a quarter of an hour.
+const PING_BOUND: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseError {
@@ -39,7 +41,7 @@ pub(crate) enum DatabaseError {
 /// Connects and migrates, waiting with back-off for as long as PostgreSQL does not answer.
 pub(crate) async fn open(
     url: &SecretString,
-    max_connections: u32,
+    limits: DatabaseLimits,
     postgresql: &Dependency,
 ) -> Result<PgPool, DatabaseError> {
     let options = connect_options(url.expose_secret()).map_err(DatabaseError::Url)?;
@@ -65,9 +67,35 @@ pub(crate) async fn open(
     }
     postgresql.up();
     Ok(PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_lazy_with(options.options([("statement_timeout", STATEMENT_TIMEOUT)])))
+        .max_connections(limits.connections)
+        .acquire_timeout(limits.acquire)
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                match timeout(PING_BOUND, connection.ping()).await {
+                    Ok(pong) => pong.map(|()| true),
+                    Err(_) => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())),
+                }
+            })
+        })
+        .connect_lazy_with(options.options(session(limits))))
+}
+
+/// Settings of every connection that requests use.
+fn session(limits: DatabaseLimits) -> [(&'static str, String); 5] {
+    let milliseconds = |limit: Duration| limit.as_millis().to_string();
+    [
+        ("statement_timeout", milliseconds(limits.statement)),
+        ("lock_timeout", milliseconds(limits.lock)),
+        // Locks of a request that was given up, or of a process that stands still.
+        (
+            "idle_in_transaction_session_timeout",
+            milliseconds(limits.request),
+        ),
+        // Statements name the index they mean by their form, see store/list; a table that is small or badly
+        // estimated is no reason to read all of it. And none is long enough to be compiled.
+        ("enable_seqscan", "off".to_owned()),
+        ("jit", "off".to_owned()),
+    ]
 }
 
 fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
@@ -145,6 +173,8 @@ fn is_unavailable_state(code: &str) -> bool {
     let class = code.get(..2).unwrap_or_default();
     // Connection lost; refused; out of resources; stopped by an operator or a timeout.
     matches!(class, "08" | "28" | "53" | "57")
+        // Idle in a transaction for too long.
+        || code == "25P03"
         // No such database, serialization failure, deadlock, lock not available, read-only: a failover.
         || matches!(code, "3D000" | "40001" | "40P01" | "55P03" | "25006")
 }
@@ -168,17 +198,26 @@ pub(crate) async fn watch(
 ) -> Result<(), sqlx::Error> {
     while !shutdown.is_cancelled() {
         let next = Instant::now() + PING_INTERVAL;
-        match shutdown
-            .run_until_cancelled(sqlx::query("SELECT 1").execute(&pool))
-            .await
-        {
-            Some(Ok(_)) => postgresql.up(),
-            Some(Err(e)) => postgresql.down(Chain(&e).to_string()),
+        let ping = sqlx::query("SELECT 1").execute(&pool);
+        // Waiting for a connection takes part of the time.
+        let bound = pool.options().get_acquire_timeout() + PING_BOUND;
+        match shutdown.run_until_cancelled(timeout(bound, ping)).await {
+            Some(Ok(Ok(_))) => postgresql.up(),
+            Some(Ok(Err(sqlx::Error::PoolTimedOut))) if is_busy(&pool) => {
+                postgresql.down(format!("all {} connections are busy", pool.size()));
+            }
+            Some(Ok(Err(e))) => postgresql.down(Chain(&e).to_string()),
+            Some(Err(_)) => postgresql.down("PostgreSQL does not answer"),
             None => break,
         }
         shutdown.run_until_cancelled(sleep_until(next)).await;
     }
     Ok(())
+}
+
+/// Whether requests hold all connections there may be, so that PostgreSQL was not even asked.
+fn is_busy(pool: &PgPool) -> bool {
+    pool.size() == pool.options().get_max_connections() && pool.num_idle() == 0
 }
 
 /// An error with its sources on one line.
@@ -198,5 +237,39 @@ impl std::fmt::Display for Chain<'_> {
             next = error.source();
         }
         f.write_str(&shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_limit_or_an_outage_ends_may_be_tried_again_and_what_is_wrong_may_not() {
+        // Statement timeout, lock timeout, idle in transaction, too many connections, shutdown, deadlock.
+        for code in ["57014", "55P03", "25P03", "53300", "57P01", "40P01", "08006"] {
+            assert!(is_unavailable_state(code), "{code}");
+        }
+        // Unique violation, check violation, syntax error, undefined table.
+        for code in ["23505", "23514", "42601", "42P01", ""] {
+            assert!(!is_unavailable_state(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn limits_are_told_to_postgresql_in_milliseconds() {
+        let limits = DatabaseLimits {
+            connections: 1,
+            waiting: 0,
+            acquire: Duration::from_secs(9),
+            statement: Duration::from_secs(2),
+            lock: Duration::from_millis(250),
+            request: Duration::from_secs(4),
+        };
+        let told = session(limits);
+        let of = |name: &str| &told.iter().find(|(setting, _)| *setting == name).unwrap().1;
+        assert_eq!(of("statement_timeout"), "2000");
+        assert_eq!(of("lock_timeout"), "250");
+        assert_eq!(of("idle_in_transaction_session_timeout"), "4000");
     }
 }

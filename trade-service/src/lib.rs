@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Config;
+use crate::http::Admission;
 use crate::metrics::TradeMetrics;
 use crate::store::Store;
 use crate::views::Views;
@@ -71,7 +72,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
 
     let (authenticator, keys) = Authenticator::load(&config.auth, &metrics, jwks).await?;
     tasks.spawn("keys", keys.run(shutdown.clone()));
-    let opened = database::open(&config.database_url, config.database_connections, &postgresql);
+    let opened = database::open(&config.database_url, config.database, &postgresql);
     if let Some(pool) = shutdown.run_until_cancelled(opened).await.transpose()? {
         tasks.spawn(
             "readiness",
@@ -85,6 +86,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         let app = http::App {
             store,
             authenticator: Arc::new(authenticator),
+            admission: Admission::new(config.database),
             views: Arc::clone(&views),
             metrics: trade_metrics,
         };

@@ -126,10 +126,7 @@ impl Limits {
 async fn head_deadline(State(deadline): State<Duration>, request: Request, next: Next) -> Response {
     let Ok(response) = timeout(deadline, next.run(request)).await else {
         warn!("no answer within {deadline:?}, the request is given up");
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "No answer in time")
-            .detail("The request took too long and was given up; what it asked for may have been done.")
-            .retry_after(Duration::from_secs(1))
-            .into_response();
+        return Problem::timeout(Duration::from_secs(1)).into_response();
     };
     response
 }

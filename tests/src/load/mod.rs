@@ -8,12 +8,21 @@ pub mod bare;
 pub mod fill;
 pub mod huge_room;
 mod memory;
+pub mod trade_posts;
 
 use std::time::Duration;
 
 /// Times that something took.
 #[derive(Clone, Debug, Default)]
 pub struct Times(Vec<Duration>);
+
+impl FromIterator<Duration> for Times {
+    fn from_iter<I: IntoIterator<Item = Duration>>(times: I) -> Self {
+        let mut times: Vec<Duration> = times.into_iter().collect();
+        times.sort_unstable();
+        Self(times)
+    }
+}
 
 impl Times {
     pub fn add(&mut self, time: Duration) {

@@ -10,7 +10,7 @@ use service_kit::problem::Problem;
 
 use super::error::checked;
 use super::posts::{self, LIMIT_DEFAULT, Page};
-use crate::store::{Favorite, FavoritesPosition, Filter, Position, Sort, Store};
+use crate::store::{Favorite, FavoritesPosition, Filter, Sort, Store};
 
 const TAG: &str = "me";
 
@@ -86,9 +86,8 @@ async fn newest(store: &Store, filter: Filter, query: &PageQuery) -> Result<Resp
     let sort = Sort::Newest;
     let after = query.cursor.as_deref();
     let after = after.map(|cursor| posts::position(cursor, sort)).transpose()?;
-    let items = store.list(&filter, sort, after, limit + 1).await?;
-    let page = Page::cut(items, limit, |post| Position::of(post, sort), |post| post);
-    Ok(Json(page).into_response())
+    let part = store.list(&filter, sort, after, limit).await?;
+    Ok(Json(Page::from(part)).into_response())
 }
 
 /// List your favourites

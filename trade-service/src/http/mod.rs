@@ -1,5 +1,6 @@
 //! The public API: its routes, the document that they make, and the state they share.
 
+mod admission;
 mod buyer;
 mod error;
 mod favorites;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
+use axum::middleware::from_fn_with_state;
 use service_kit::auth::Authenticator;
 use service_kit::openapi;
 use service_kit::server::Limits;
@@ -18,6 +20,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use self::admission::Admission;
 use crate::metrics::TradeMetrics;
 use crate::store::Store;
 use crate::views::Views;
@@ -26,6 +29,7 @@ use crate::views::Views;
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) admission: Admission,
     pub(crate) views: Arc<Views>,
     pub(crate) metrics: Arc<TradeMetrics>,
 }
@@ -64,7 +68,11 @@ struct Document;
 
 pub(crate) fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
-    openapi::serve(router.with_state(app), &document())
+    let admission = app.admission.clone();
+    let router = router
+        .route_layer(from_fn_with_state(admission, admission::admit))
+        .with_state(app);
+    openapi::serve(router, &document())
 }
 
 pub(crate) fn document() -> utoipa::openapi::OpenApi {

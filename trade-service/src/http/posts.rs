@@ -18,7 +18,7 @@ use crate::idempotency::Key;
 use crate::metrics::TradeMetrics;
 use crate::post::{self, Changes, NewPost, Post};
 use crate::status::Status;
-use crate::store::{Created, Expected, Filter, Position, Sort, Store};
+use crate::store::{Created, Expected, Filter, Part, Position, Sort, Store};
 use crate::views::Views;
 
 pub(super) const TAG: &str = "trade posts";
@@ -255,10 +255,20 @@ pub(super) struct ListQuery {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = TradePosts)]
 pub(super) struct Page {
+    /// May be fewer than `limit`, even none, though there are more: where those that match are far apart.
     items: Vec<Post>,
-    /// Of the last item, if there are more behind it.
+    /// Where to go on, if there may be more.
     #[schema(required)]
     next_cursor: Option<String>,
+}
+
+impl From<Part> for Page {
+    fn from(part: Part) -> Self {
+        Self {
+            items: part.posts,
+            next_cursor: part.next.as_ref().map(cursor::encode),
+        }
+    }
 }
 
 impl Page {
@@ -310,9 +320,8 @@ pub(super) async fn list(
         min_price: query.min_price,
         max_price: query.max_price,
     };
-    let items = store.list(&filter, sort, after, limit + 1).await?;
-    let page = Page::cut(items, limit, |post| Position::of(post, sort), |post| post);
-    Ok(Json(page).into_response())
+    let part = store.list(&filter, sort, after, limit).await?;
+    Ok(Json(Page::from(part)).into_response())
 }
 
 fn violations(query: &ListQuery, limit: i64) -> Vec<post::Violation> {

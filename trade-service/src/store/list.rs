@@ -1,11 +1,19 @@
 //! The list of posts: filters, orders, and pages that go on where the last one ended.
+//!
+//! `way` decides how it is read, `statement` has the SQL for that. Invariant: a page costs a bounded number
+//! of rows, whatever is asked for and whatever the posts are.
+
+mod statement;
+mod way;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{Postgres, QueryBuilder};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row};
 use utoipa::ToSchema;
 
-use super::{COLUMNS, Store, StoreError};
+use self::way::{By, Step, Way};
+use super::{Store, StoreError};
 use crate::post::Post;
 use crate::status::Status;
 
@@ -20,6 +28,21 @@ pub(crate) struct Filter {
     pub(crate) buyer_id: Option<i64>,
     pub(crate) min_price: Option<i64>,
     pub(crate) max_price: Option<i64>,
+}
+
+impl Filter {
+    /// What it filters by. What is earlier in this is expected to leave fewer posts.
+    fn all(&self) -> impl Iterator<Item = By> {
+        let all = [
+            (By::Buyer, self.buyer_id.is_some()),
+            (By::Seller, self.seller_id.is_some()),
+            (By::Text, self.text.is_some()),
+            (By::Price, self.min_price.is_some() || self.max_price.is_some()),
+            (By::Category, self.category.is_some()),
+            (By::Status, self.status.is_some()),
+        ];
+        all.into_iter().filter(|(_, is)| *is).map(|(by, _)| by)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -65,118 +88,76 @@ impl Position {
     }
 }
 
+/// Part of a list.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) posts: Vec<Post>,
+    /// Where to go on, if there may be more.
+    pub(crate) next: Option<Position>,
+}
+
 impl Store {
-    /// At most `limit` posts behind `after`, which must be of the same sort.
+    /// At most `limit` posts behind `after`, which must be of the same sort. There may be fewer, even none, though
+    /// there are more behind: where they are too far apart to be found in a bounded number of rows.
     pub(crate) async fn list(
         &self,
         filter: &Filter,
         sort: Sort,
         after: Option<Position>,
         limit: i64,
-    ) -> Result<Vec<Post>, StoreError> {
-        let mut query = select(filter, sort, after);
-        query.push(" LIMIT ").push_bind(limit);
-        // Planned anew for its parameters each time: a plan for any text would not use the search index.
-        let posts = query.build_query_as().persistent(false);
-        Ok(posts.fetch_all(&self.pool).await?)
+    ) -> Result<Part, StoreError> {
+        // One more than asked for tells whether there is a next page.
+        let wanted = limit + 1;
+        let mut way = Way::new(filter, sort, wanted);
+        let (mut posts, mut end) = (Vec::new(), after);
+        loop {
+            match way.next() {
+                Step::Walk(rows) => {
+                    let left = wanted - count(&posts);
+                    let mut walk = statement::walk(filter, sort, &way, end, (rows, left));
+                    let read = walk.build().fetch_all(&self.pool).await?;
+                    let before = posts.len();
+                    let mut ended = true;
+                    for row in &read {
+                        let post = Post::from_row(row)?;
+                        if row.try_get::<i64, _>("n")? == rows {
+                            (ended, end) = (false, Some(Position::of(&post, sort)));
+                        }
+                        if row.try_get("found")? {
+                            posts.push(post);
+                        }
+                    }
+                    if ended || count(&posts) == wanted {
+                        return Ok(part(posts, limit, sort, None));
+                    }
+                    way.walked(rows, count(&posts[before..]));
+                }
+                Step::Collect(by, most) => {
+                    let mut collect = statement::collect(filter, sort, (by, most), after, wanted);
+                    let read = collect.build().fetch_all(&self.pool).await?;
+                    let candidates: i64 = read.first().map_or(Ok(0), |row| row.try_get("candidates"))?;
+                    if candidates < most {
+                        let there = |row: &&PgRow| !matches!(row.try_get::<Option<i64>, _>("id"), Ok(None));
+                        let all: Result<_, _> = read.iter().filter(there).map(Post::from_row).collect();
+                        return Ok(part(all?, limit, sort, None));
+                    }
+                    way.not_collected();
+                }
+                Step::Stop => return Ok(part(posts, limit, sort, end)),
+            }
+        }
     }
 }
 
-fn select(filter: &Filter, sort: Sort, after: Option<Position>) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new("SELECT ");
-    query.push(COLUMNS).push(match sort {
-        Sort::Newest | Sort::PriceAsc | Sort::PriceDesc => " FROM trade_posts WHERE true",
-        // Every post has a row of counters, so none is left out.
-        Sort::Popular => " FROM post_counters JOIN trade_posts ON id = trade_post_id WHERE true",
-    });
-    if let Some(text) = &filter.text {
-        let pattern = contains(text);
-        query.push(" AND (title ILIKE ").push_bind(pattern.clone());
-        query.push(" OR body ILIKE ").push_bind(pattern).push(")");
-    }
-    if let Some(category) = &filter.category {
-        query.push(" AND category = ").push_bind(category.clone());
-    }
-    if let Some(status) = filter.status {
-        query.push(" AND status = ").push_bind(status);
-    }
-    if let Some(seller_id) = filter.seller_id {
-        query.push(" AND seller_id = ").push_bind(seller_id);
-    }
-    if let Some(buyer_id) = filter.buyer_id {
-        query.push(" AND buyer_id = ").push_bind(buyer_id);
-    }
-    if let Some(price) = filter.min_price {
-        query.push(" AND price >= ").push_bind(price);
-    }
-    if let Some(price) = filter.max_price {
-        query.push(" AND price <= ").push_bind(price);
-    }
-    // Row comparison, which an index on the same columns answers.
-    match after {
-        None => {}
-        Some(Position::Newest(at, id)) => {
-            query
-                .push(" AND (trade_posts.created_at, id) < (")
-                .push_bind(at)
-                .push(", ")
-                .push_bind(id)
-                .push(")");
-        }
-        Some(Position::PriceAsc(price, id)) => {
-            query
-                .push(" AND (price, id) > (")
-                .push_bind(price)
-                .push(", ")
-                .push_bind(id)
-                .push(")");
-        }
-        Some(Position::PriceDesc(price, id)) => {
-            query
-                .push(" AND (price, id) < (")
-                .push_bind(price)
-                .push(", ")
-                .push_bind(id)
-                .push(")");
-        }
-        Some(Position::Popular(popularity, id)) => {
-            query
-                .push(" AND (popularity, trade_post_id) < (")
-                .push_bind(popularity)
-                .push(", ")
-                .push_bind(id)
-                .push(")");
-        }
-    }
-    query.push(match sort {
-        Sort::Newest => " ORDER BY trade_posts.created_at DESC, id DESC",
-        Sort::PriceAsc => " ORDER BY price, id",
-        Sort::PriceDesc => " ORDER BY price DESC, id DESC",
-        Sort::Popular => " ORDER BY popularity DESC, trade_post_id DESC",
-    });
-    query
+/// `end` is where reading ended, if there may be posts behind it.
+fn part(mut posts: Vec<Post>, limit: i64, sort: Sort, end: Option<Position>) -> Part {
+    let more = count(&posts) > limit;
+    posts.truncate(usize::try_from(limit).unwrap_or_default());
+    let last = posts.last().filter(|_| more);
+    let next = last.map(|post| Position::of(post, sort)).or(end);
+    Part { posts, next }
 }
 
-/// A LIKE pattern for texts that contain `text` literally.
-fn contains(text: &str) -> String {
-    let mut pattern = String::with_capacity(text.len() + 2);
-    pattern.push('%');
-    for c in text.chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_in_a_search_are_literal() {
-        assert_eq!(contains(r"100%_\의자"), r"%100\%\_\\의자%");
-    }
+fn count(posts: &[Post]) -> i64 {
+    i64::try_from(posts.len()).unwrap_or(i64::MAX)
 }

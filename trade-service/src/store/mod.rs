@@ -27,7 +27,7 @@ use sqlx::postgres::PgPool;
 
 pub(crate) use self::favorites::{Favorite, FavoritesPosition};
 pub(crate) use self::idempotency::Created;
-pub(crate) use self::list::{Filter, Position, Sort};
+pub(crate) use self::list::{Filter, Part, Position, Sort};
 pub(crate) use self::posts::Expected;
 use crate::database;
 use crate::status::{Status, Step};

@@ -18,6 +18,7 @@ mod me;
 mod migrations;
 mod openapi;
 mod outage;
+mod pressure;
 mod problems;
 mod proxy;
 mod read;
