@@ -67,7 +67,11 @@ impl Reconciler {
     }
 
     /// Does the next step. Answers whether there may be more to do at once.
-    async fn step(&self, offsets: &mut Option<Offsets>, held: &mut Option<Leased>) -> std::result::Result<bool, Failure> {
+    async fn step(
+        &self,
+        offsets: &mut Option<Offsets>,
+        held: &mut Option<Leased>,
+    ) -> std::result::Result<bool, Failure> {
         let store = &self.pipeline.store;
         if held.is_none() {
             *held = store.lease_closing(now(), LEASE).await?;

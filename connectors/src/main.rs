@@ -80,7 +80,9 @@ pub(crate) fn exit_code(error: &ConnectError) -> u8 {
         | ConnectError::NoAnswer { .. }
         | ConnectError::Unauthorized { .. }
         | ConnectError::NotConnect { .. } => 3,
-        ConnectError::Refused { .. } | ConnectError::InvalidConfig { .. } | ConnectError::NotFound { .. } => 4,
+        ConnectError::Refused { .. } | ConnectError::InvalidConfig { .. } | ConnectError::NotFound { .. } => {
+            4
+        }
         ConnectError::Failed { .. } | ConnectError::Halted { .. } | ConnectError::NotRunning { .. } => 5,
     }
 }

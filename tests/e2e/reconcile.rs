@@ -7,18 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chat_service::{cdc::change_event::{Change, Event}, room::DeletionId, store::deletions::Deletion};
+use chat_service::{
+    cdc::change_event::{Change, Event},
+    room::DeletionId,
+    store::deletions::Deletion,
+};
 use connectors::{
     ConnectApi,
     reconcile::{self, ChatAdmin, Database, Reconciling, State},
 };
 use e2e::{eventually::eventually, load::fill, world::World};
 use futures_util::TryStreamExt;
-use local_stack::{
-    capture::Capture,
-    progress::Progress,
-    services,
-};
+use local_stack::{capture::Capture, progress::Progress, services};
 use mongodb::bson::doc;
 use reqwest::Method;
 use tokio::{process::Command, task::JoinHandle};
@@ -68,14 +68,22 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
         let left = begun_and_left(world).await;
         let refused = cli(world, &["--yes"]).await;
         assert_eq!(refused.code, Some(4), "{refused:?}");
-        assert!(refused.err.contains(&format!("--cancel {left}")), "{}", refused.err);
+        assert!(
+            refused.err.contains(&format!("--cancel {left}")),
+            "{}",
+            refused.err
+        );
         let cancelled = cli(world, &["--cancel", &left]).await;
         assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
         assert!(rooms(world).await == before, "nothing is closed");
         world.known(&created_unseen, BOUND).await;
         let post = world.store.post(renamed).await.unwrap().unwrap();
         assert_eq!(post.title.as_deref(), Some("아무도 못 본 제목"));
-        assert_eq!(world.count("notifications").await, 2, "its two members are told, and nobody else");
+        assert_eq!(
+            world.count("notifications").await,
+            2,
+            "its two members are told, and nobody else"
+        );
 
         // In earnest, while posts come, change and go.
         let churn = Churn::start(world);
@@ -103,7 +111,14 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
 
         world.erased(missed.len() as u64 + 1, BOUND).await;
         println!("erased after {:?}", begun.elapsed());
-        let start = world.store.reconciliation(&run.id).await.unwrap().unwrap().span.start_lsn;
+        let start = world
+            .store
+            .reconciliation(&run.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .span
+            .start_lsn;
         let by_delete = deletions(world).await;
         let repaired: BTreeSet<i64> = by_delete
             .iter()
@@ -250,7 +265,11 @@ struct Ended {
 /// Runs the command without a terminal.
 async fn cli(world: &World, arguments: &[&str]) -> Ended {
     let programs = services::programs(&Progress::for_tests()).await.unwrap();
-    let Output { status, stdout, stderr } = Command::new(&programs.connectors)
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(&programs.connectors)
         .args(["reconcile", &world.name, "--timeout", "120"])
         .args(arguments)
         .env("CONNECT_URL", world.stack.connect.url())
@@ -319,7 +338,10 @@ async fn was_read_before_its_delete_was_committed(world: &World, post: i64, star
             _ => {}
         }
     }
-    assert!(read > deleted && deleted.is_some(), "read at {read:?}, deleted at {deleted:?}");
+    assert!(
+        read > deleted && deleted.is_some(),
+        "read at {read:?}, deleted at {deleted:?}"
+    );
 }
 
 /// Posts that come, change and go until it is told to stop.
@@ -347,7 +369,8 @@ impl Churn {
                               VALUES (3, '새 글', '', 1, 'churn') RETURNING id";
                 let post: i64 = sqlx::query_scalar(insert).fetch_one(&sql).await.unwrap();
                 living.push(post);
-                let update = sqlx::query("UPDATE trade_posts SET status = 'reserved' WHERE id = $1").bind(post);
+                let update =
+                    sqlx::query("UPDATE trade_posts SET status = 'reserved' WHERE id = $1").bind(post);
                 update.execute(&sql).await.unwrap();
                 if number % 2 == 0 {
                     let first = living.remove(0);

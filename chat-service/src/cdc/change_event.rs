@@ -369,7 +369,10 @@ fn time(ms: i64) -> Result<i64, MalformedRecord> {
 
 /// Decodes one datum and checks that nothing is left over: a datum that was cut, or read with another
 /// schema than it was written with, hardly ever ends where its bytes do.
-pub(super) fn read<T: DeserializeOwned>(part: Part, (reader, mut body): Datum<'_>) -> Result<T, MalformedRecord> {
+pub(super) fn read<T: DeserializeOwned>(
+    part: Part,
+    (reader, mut body): Datum<'_>,
+) -> Result<T, MalformedRecord> {
     let datum = reader
         .read_deser(&mut body)
         .map_err(|error| MalformedRecord::Avro {

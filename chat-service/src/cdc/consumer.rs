@@ -343,11 +343,7 @@ fn assignment_strategy(config: &KafkaConfig) -> &'static str {
     }
 }
 
-fn join(
-    client: &ClientConfig,
-    topics: &[String],
-    context: Context,
-) -> KafkaResult<StreamConsumer<Context>> {
+fn join(client: &ClientConfig, topics: &[String], context: Context) -> KafkaResult<StreamConsumer<Context>> {
     let inner: StreamConsumer<Context> = client.create_with_context(context)?;
     inner.subscribe(&names(topics))?;
     Ok(inner)

@@ -262,11 +262,16 @@ impl Pipeline {
 
     /// Takes in what Debezium says of the snapshot that a reconciliation waits for.
     async fn heed(&self, understood: &[Understood]) -> Result<(), Failure> {
-        let notifications = understood.iter().filter_map(|record| record.notification.as_ref());
+        let notifications = understood
+            .iter()
+            .filter_map(|record| record.notification.as_ref());
         for (id, said) in notification::by_snapshot(notifications) {
             if let Some(reason) = self.store.reconciliation_heard(id, &said, now()).await? {
                 self.metrics.reconciliation_ended(Ended::Failed);
-                error!(reconciliation.id = id, "the reconciliation failed, nothing is closed: {reason}");
+                error!(
+                    reconciliation.id = id,
+                    "the reconciliation failed, nothing is closed: {reason}"
+                );
             }
         }
         Ok(())

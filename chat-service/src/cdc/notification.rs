@@ -35,7 +35,10 @@ pub enum Step {
         maximum: Option<String>,
     },
     /// The scan of a table has ended, in whatever way.
-    TableScanCompleted { status: String, rows: i64 },
+    TableScanCompleted {
+        status: String,
+        rows: i64,
+    },
     Completed,
     Aborted,
     /// Paused, resumed, or what a later Debezium may say.

@@ -89,14 +89,20 @@ impl Offsets {
                 })
                 .collect();
             let mut ends = ends.iter();
-            Ok(ends.all(|end| committed.get(&end.partition).is_some_and(|offset| *offset >= end.offset)))
+            Ok(ends.all(|end| {
+                committed
+                    .get(&end.partition)
+                    .is_some_and(|offset| *offset >= end.offset)
+            }))
         })
         .await
     }
 }
 
 /// librdkafka's questions block the thread that asks.
-async fn blocking<T: Send + 'static>(ask: impl FnOnce() -> KafkaResult<T> + Send + 'static) -> KafkaResult<T> {
+async fn blocking<T: Send + 'static>(
+    ask: impl FnOnce() -> KafkaResult<T> + Send + 'static,
+) -> KafkaResult<T> {
     let cancelled = KafkaError::Canceled;
     tokio::task::spawn_blocking(ask).await.unwrap_or(Err(cancelled))
 }

@@ -285,7 +285,11 @@ mod tests {
             (ApiError::NoErasure, 404, "not-found"),
             (ApiError::NoDeadLetter, 404, "not-found"),
             (ApiError::NoReconciliation, 404, "not-found"),
-            (ApiError::Reconciling("r1".into()), 409, "reconciliation-unfinished"),
+            (
+                ApiError::Reconciling("r1".into()),
+                409,
+                "reconciliation-unfinished",
+            ),
             (ApiError::ReconciliationIdUsed, 409, "id-used"),
             (ApiError::ReconciliationState(State::Closing), 409, "wrong-state"),
             (ApiError::NotUnderstood("wrong".into()), 422, "not-understood"),

@@ -75,7 +75,9 @@ impl Store {
             .await?
             .try_collect()
             .await?;
-        let rooms = self.open_rooms(posts.iter().map(|post| post.id).collect()).await?;
+        let rooms = self
+            .open_rooms(posts.iter().map(|post| post.id).collect())
+            .await?;
         Ok(posts
             .into_iter()
             .map(|post| Missed {
@@ -117,7 +119,10 @@ impl Store {
             .find_one_and_update(free, take)
             .return_document(ReturnDocument::After)
             .await?;
-        Ok(taken.map(|reconciliation| Leased { owner, reconciliation }))
+        Ok(taken.map(|reconciliation| Leased {
+            owner,
+            reconciliation,
+        }))
     }
 
     /// Closes the rooms of the next `limit` posts at most. Answers what was closed, or `None` if there is no more
@@ -188,7 +193,9 @@ impl Store {
 
     /// How many rooms the deletions of these posts have closed, now or by somebody who died before it was said.
     async fn closed_rooms(&self, posts: &[i64], lsn: i64) -> Result<i64> {
-        let ids = posts.iter().map(|post| Bson::from(DeletionId { post: *post, lsn }));
+        let ids = posts
+            .iter()
+            .map(|post| Bson::from(DeletionId { post: *post, lsn }));
         let deletions: Vec<Deletion> = self
             .deletions
             .find(doc! { "_id": { "$in": ids.collect::<Vec<_>>() } })
@@ -220,7 +227,10 @@ impl Store {
         let owned = doc! {
             "_id": &leased.reconciliation.id, "state": State::Closing.name(), "lease.owner": leased.owner,
         };
-        let said = self.reconciliations.update_one(owned, doc! { "$set": set }).await?;
+        let said = self
+            .reconciliations
+            .update_one(owned, doc! { "$set": set })
+            .await?;
         if said.matched_count == 1 {
             Ok(())
         } else {

@@ -210,7 +210,9 @@ impl Store {
 
     /// The one that has not ended, if it is in `state`.
     pub async fn reconciliation_in(&self, state: State) -> Result<Option<Reconciliation>> {
-        self.reconciliations.find_one(doc! { "state": state.name() }).await
+        self.reconciliations
+            .find_one(doc! { "state": state.name() })
+            .await
     }
 
     /// Takes in what Debezium says of the snapshot `id`. Answers why the reconciliation has failed, if it has by
@@ -225,7 +227,9 @@ impl Store {
         }
         // Each is told apart from what was read before by the state; most batches end here.
         let reading = doc! { "_id": id, "state": { "$in": names([State::Waiting, State::Scanning]) } };
-        let heard = self.reconciliations.update_one(reading.clone(), doc! { "$set": heard });
+        let heard = self
+            .reconciliations
+            .update_one(reading.clone(), doc! { "$set": heard });
         if heard.await?.matched_count == 0 {
             return Ok(None);
         }
@@ -240,7 +244,10 @@ impl Store {
         }
         let Some(reason) = failure else { return Ok(None) };
         let failed = doc! { "state": State::Failed.name(), "reason": &reason, "changed_at": now };
-        let failed = self.reconciliations.update_one(reading, doc! { "$set": failed }).await?;
+        let failed = self
+            .reconciliations
+            .update_one(reading, doc! { "$set": failed })
+            .await?;
         Ok((failed.matched_count > 0).then_some(reason))
     }
 

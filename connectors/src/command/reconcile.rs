@@ -22,7 +22,12 @@ pub(crate) struct Options {
     #[arg(default_value = "trade-posts")]
     connector: String,
     /// PostgreSQL database of the trade posts, for a role that may read trade_posts and write signals
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, required_unless_present = "cancel")]
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        required_unless_present = "cancel"
+    )]
     database_url: Option<String>,
     /// Address of the admin listener of chat-service, any instance
     #[arg(long, env = "CHAT_ADMIN_URL", default_value = "http://127.0.0.1:8091")]
@@ -64,7 +69,9 @@ impl Failure {
         match error {
             ReconcileError::Connect(error) => exit_code(error),
             ReconcileError::DatabaseUrl(_) | ReconcileError::ChatUrl { .. } => 2,
-            ReconcileError::NoDatabase { .. } | ReconcileError::NoChat { .. } | ReconcileError::NotChat { .. } => 3,
+            ReconcileError::NoDatabase { .. }
+            | ReconcileError::NoChat { .. }
+            | ReconcileError::NotChat { .. } => 3,
             ReconcileError::Database(_)
             | ReconcileError::Refused { .. }
             | ReconcileError::Unfinished { .. }
@@ -92,7 +99,10 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
     let settings = reconcile::check(connect, &database, connector).await?;
     println!("waiting for transactions that are writing now");
     let run = Reconciling::begin(connect, &chat, &database, connector, &settings, options.timeout).await?;
-    println!("{}: begun; {connector} reads {} rows at once", run.id, settings.chunk_size);
+    println!(
+        "{}: begun; {connector} reads {} rows at once",
+        run.id, settings.chunk_size
+    );
     let found = tokio::select! {
         found = find(&run, options.dry_run) => found?,
         _ = tokio::signal::ctrl_c() => {
@@ -107,7 +117,10 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
     }
     println!("{found}");
     if found.posts > 0 && !options.yes {
-        let asked = confirm(&format!("Close these {} posts and erase their chats for good?", found.posts));
+        let asked = confirm(&format!(
+            "Close these {} posts and erase their chats for good?",
+            found.posts
+        ));
         if let Err(no) = asked {
             run.cancel().await?;
             return Err(no);
@@ -115,7 +128,10 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
     }
     let mut progress = Progress::default();
     let done = run.confirm(|run| progress.tell(run)).await?;
-    println!("{}: closed {} posts and {} rooms", done.id, done.posts_closed, done.rooms_closed);
+    println!(
+        "{}: closed {} posts and {} rooms",
+        done.id, done.posts_closed, done.rooms_closed
+    );
     Ok(())
 }
 
@@ -177,7 +193,10 @@ fn line(post: &Candidate) -> String {
         .chars()
         .map(|char| if char.is_control() { '\u{fffd}' } else { char })
         .collect();
-    format!("post {trade_post_id}  {}  {open_rooms} open rooms  {title}", text(status))
+    format!(
+        "post {trade_post_id}  {}  {open_rooms} open rooms  {title}",
+        text(status)
+    )
 }
 
 /// Says what is new.

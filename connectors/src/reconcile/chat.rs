@@ -111,7 +111,11 @@ impl ChatAdmin {
         self.call(Method::GET, &[id], &[], None).await
     }
 
-    pub(super) async fn candidates(&self, id: &str, cursor: Option<&str>) -> Result<Candidates, ReconcileError> {
+    pub(super) async fn candidates(
+        &self,
+        id: &str,
+        cursor: Option<&str>,
+    ) -> Result<Candidates, ReconcileError> {
         let mut query = vec![("limit", PAGE)];
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
         self.call(Method::GET, &[id, "candidates"], &query, None).await

@@ -102,7 +102,9 @@ impl Database {
         let (schema, table) = &settings.signal_table;
         let data = serde_json::json!({ "data-collections": [TABLE], "type": "incremental" });
         // Both names were checked to be names.
-        let insert = format!(r#"INSERT INTO "{schema}"."{table}" (id, type, data) VALUES ($1, 'execute-snapshot', $2)"#);
+        let insert = format!(
+            r#"INSERT INTO "{schema}"."{table}" (id, type, data) VALUES ($1, 'execute-snapshot', $2)"#
+        );
         sqlx::query(AssertSqlSafe(insert))
             .bind(id)
             .bind(data.to_string())
@@ -158,8 +160,11 @@ async fn writers(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     let mut who: Vec<String> = Vec::new();
     for writer in writers {
         let (pid, role): (i32, String) = (writer.try_get("pid")?, writer.try_get("role")?);
-        let (application, seconds): (String, i64) = (writer.try_get("application")?, writer.try_get("seconds")?);
-        who.push(format!("process {pid} of {role} ({application}), for {seconds} s"));
+        let (application, seconds): (String, i64) =
+            (writer.try_get("application")?, writer.try_get("seconds")?);
+        who.push(format!(
+            "process {pid} of {role} ({application}), for {seconds} s"
+        ));
     }
     let prepared: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_prepared_xacts")
         .fetch_one(connection)

@@ -21,7 +21,9 @@ pub enum ReconcileError {
     #[error("PostgreSQL refused; the role in --database-url has to read trade_posts and write signals")]
     Database(#[from] sqlx::Error),
 
-    #[error("{url:?} is no address of chat-service's admin listener: {reason}; give one like http://127.0.0.1:8091")]
+    #[error(
+        "{url:?} is no address of chat-service's admin listener: {reason}; give one like http://127.0.0.1:8091"
+    )]
     ChatUrl { url: String, reason: String },
 
     #[error(
@@ -59,7 +61,9 @@ pub enum ReconcileError {
         problem: String,
     },
 
-    #[error("connector {connector} is not RUNNING, so nothing would come of it; see `connectors status {connector}`")]
+    #[error(
+        "connector {connector} is not RUNNING, so nothing would come of it; see `connectors status {connector}`"
+    )]
     NotRunning { connector: String },
 
     #[error(
@@ -87,7 +91,9 @@ pub enum ReconcileError {
     )]
     TimedOut { state: State, connector: String },
 
-    #[error("reconciliation {id} failed, nothing is closed: {reason}; look at the worker's log and begin anew")]
+    #[error(
+        "reconciliation {id} failed, nothing is closed: {reason}; look at the worker's log and begin anew"
+    )]
     Failed { id: String, reason: String },
 
     #[error("reconciliation {id} was cancelled, nothing is closed")]

@@ -104,7 +104,10 @@ impl<'a> Reconciling<'a> {
     ///
     /// # Errors
     /// If the snapshot fails, or it is not known by the deadline.
-    pub async fn ready(&self, mut tell: impl FnMut(&Reconciliation)) -> Result<Reconciliation, ReconcileError> {
+    pub async fn ready(
+        &self,
+        mut tell: impl FnMut(&Reconciliation),
+    ) -> Result<Reconciliation, ReconcileError> {
         loop {
             let run = self.look().await?;
             tell(&run);
@@ -164,7 +167,9 @@ impl<'a> Reconciling<'a> {
         loop {
             let page = self.gone(cursor.as_deref()).await?;
             found(&page.items);
-            let Some(next) = page.next_cursor else { return Ok(()) };
+            let Some(next) = page.next_cursor else {
+                return Ok(());
+            };
             cursor = Some(next);
         }
     }
@@ -192,7 +197,10 @@ impl<'a> Reconciling<'a> {
     ///
     /// # Errors
     /// If a server refuses or stays away.
-    pub async fn confirm(&self, mut tell: impl FnMut(&Reconciliation)) -> Result<Reconciliation, ReconcileError> {
+    pub async fn confirm(
+        &self,
+        mut tell: impl FnMut(&Reconciliation),
+    ) -> Result<Reconciliation, ReconcileError> {
         self.chat.confirm(&self.id).await?;
         loop {
             let run = self.look().await?;

@@ -46,7 +46,8 @@ impl Settings {
             .filter(|(schema, table)| is_name(schema) && is_name(table))
             .map(|(schema, table)| (schema.to_owned(), table.to_owned()))
             .ok_or_else(|| {
-                let problem = format!("{signals:?} is not schema.table, so there is nowhere to write a signal to");
+                let problem =
+                    format!("{signals:?} is not schema.table, so there is nowhere to write a signal to");
                 wrong("signal.data.collection", problem)
             })?;
         Ok(Self {
@@ -63,7 +64,10 @@ impl Settings {
 
 /// It becomes part of a statement.
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]
@@ -78,7 +82,10 @@ mod tests {
     fn the_shipped_connector_can_be_asked() {
         let settings = Settings::of("trade-posts", &shipped()).unwrap();
         assert_eq!(settings.signal_table, ("public".into(), "debezium_signal".into()));
-        assert_eq!((settings.slot.as_str(), settings.chunk_size.as_str()), ("trade_cdc", "1024"));
+        assert_eq!(
+            (settings.slot.as_str(), settings.chunk_size.as_str()),
+            ("trade_cdc", "1024")
+        );
     }
 
     #[test]
@@ -93,7 +100,10 @@ mod tests {
             let mut config = shipped();
             config.insert(setting.to_owned(), value.to_owned());
             let refused = Settings::of("trade-posts", &config).unwrap_err().to_string();
-            assert!(refused.contains(setting) && refused.contains("connectors apply"), "{refused}");
+            assert!(
+                refused.contains(setting) && refused.contains("connectors apply"),
+                "{refused}"
+            );
         }
     }
 }

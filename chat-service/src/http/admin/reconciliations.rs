@@ -168,9 +168,10 @@ pub async fn list(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Reconciliations>, ApiError> {
     let asked: Asked<(i64, String)> = Asked::new("reconciliations", &wanted)?;
-    let edge = asked.edge.clone().map(|edge| {
-        edge.map(|(at, id)| (bson::DateTime::from_millis(at), id))
-    });
+    let edge = asked
+        .edge
+        .clone()
+        .map(|edge| edge.map(|(at, id)| (bson::DateTime::from_millis(at), id)));
     let found = app.store.reconciliations(edge, asked.rows()).await?;
     let page = asked.page(found, |run| (run.requested_at.timestamp_millis(), run.id.clone()));
     Ok(Json(Reconciliations {
@@ -197,7 +198,9 @@ pub async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<ReconciliationView>, ApiError> {
     let found = app.store.reconciliation(&id).await?;
-    found.map(|run| Json(run.into())).ok_or(ApiError::NoReconciliation)
+    found
+        .map(|run| Json(run.into()))
+        .ok_or(ApiError::NoReconciliation)
 }
 
 /// List the posts that its snapshot did not show
@@ -220,8 +223,15 @@ pub async fn candidates(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Candidates>, ApiError> {
     let asked = Asked::new(format!("candidates-{id}"), &wanted)?;
-    let run = app.store.reconciliation(&id).await?.ok_or(ApiError::NoReconciliation)?;
-    let found = app.store.missed(run.span.start_lsn, asked.edge, asked.rows()).await?;
+    let run = app
+        .store
+        .reconciliation(&id)
+        .await?
+        .ok_or(ApiError::NoReconciliation)?;
+    let found = app
+        .store
+        .missed(run.span.start_lsn, asked.edge, asked.rows())
+        .await?;
     let page = asked.page(found, |missed| missed.post.id);
     Ok(Json(Candidates {
         items: page.items.into_iter().map(CandidateView::from).collect(),
@@ -275,7 +285,10 @@ pub async fn confirm(
     Path(id): Path<String>,
 ) -> Result<Json<ReconciliationView>, ApiError> {
     let confirmed = answer(app.store.confirm_reconciliation(&id, now()).await?)?;
-    info!(reconciliation.id = id, "an operator has confirmed the reconciliation");
+    info!(
+        reconciliation.id = id,
+        "an operator has confirmed the reconciliation"
+    );
     Ok(confirmed)
 }
 
@@ -298,7 +311,10 @@ pub async fn cancel(
 ) -> Result<Json<ReconciliationView>, ApiError> {
     let cancelled = answer(app.store.cancel_reconciliation(&id, now()).await?)?;
     app.metrics.reconciliation_ended(Ended::Cancelled);
-    info!(reconciliation.id = id, "the reconciliation was cancelled, nothing is closed");
+    info!(
+        reconciliation.id = id,
+        "the reconciliation was cancelled, nothing is closed"
+    );
     Ok(cancelled)
 }
 
