@@ -8,6 +8,7 @@ pub mod bare;
 pub mod fill;
 pub mod huge_room;
 mod memory;
+pub mod reconcile;
 
 use std::time::Duration;
 
