@@ -84,9 +84,7 @@ pub struct ChatMetrics {
     messages_erased: Counter,
     pub trade_posts_to_match: Gauge,
     matches_told: Counter,
-    reconciliations: Family<Outcome, Counter>,
-    pub reconciliations_unfinished: Gauge,
-    posts_reconciled: Counter,
+    repairs: Repairs,
     pub streams_open: Gauge,
     streams_ended: Family<Cause, Counter>,
     /// Times that a reader was slower than its events.
@@ -273,20 +271,7 @@ impl ChatMetrics {
                     "Members told of a new post with one of their keywords",
                     Counter::default(),
                 ),
-                reconciliations: with.family(
-                    RECONCILIATIONS,
-                    "Repairs of missed deletes that have ended, by outcome",
-                ),
-                reconciliations_unfinished: with.metric(
-                    RECONCILIATIONS_UNFINISHED,
-                    "1 while a repair of missed deletes has not ended",
-                    Gauge::default(),
-                ),
-                posts_reconciled: with.metric(
-                    POSTS_RECONCILED,
-                    "Posts closed by repairs because their delete was missed",
-                    Counter::default(),
-                ),
+                repairs: Repairs::new(&mut with),
                 streams_open: with.metric(STREAMS_OPEN, "Open event streams", Gauge::default()),
                 streams_ended: with.family(STREAMS_ENDED, "Event streams that ended, by cause"),
                 streams_overrun: with.metric(
@@ -390,12 +375,16 @@ impl ChatMetrics {
             Ended::Failed => "failed",
             Ended::Cancelled => "cancelled",
         };
-        self.reconciliations.get_or_create(&Outcome { outcome }).inc();
+        self.repairs.ended.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub fn reconciliations_unfinished(&self, number: i64) {
+        self.repairs.unfinished.set(number);
     }
 
     /// A reconciliation has closed so many posts and rooms.
     pub fn posts_reconciled(&self, posts: i64, rooms: i64) {
-        self.posts_reconciled.inc_by(posts.unsigned_abs());
+        self.repairs.posts.inc_by(posts.unsigned_abs());
         self.rooms_closed.inc_by(rooms.unsigned_abs());
     }
 
@@ -437,6 +426,35 @@ impl ChatMetrics {
 
     pub fn matches_told(&self, members: u64) {
         self.matches_told.inc_by(members);
+    }
+}
+
+/// Of missed deletes.
+#[derive(Clone, Debug)]
+struct Repairs {
+    ended: Family<Outcome, Counter>,
+    unfinished: Gauge,
+    posts: Counter,
+}
+
+impl Repairs {
+    fn new(with: &mut Registration<'_>) -> Self {
+        Self {
+            ended: with.family(
+                RECONCILIATIONS,
+                "Repairs of missed deletes that have ended, by outcome",
+            ),
+            unfinished: with.metric(
+                RECONCILIATIONS_UNFINISHED,
+                "1 while a repair of missed deletes has not ended",
+                Gauge::default(),
+            ),
+            posts: with.metric(
+                POSTS_RECONCILED,
+                "Posts closed by repairs because their delete was missed",
+                Counter::default(),
+            ),
+        }
     }
 }
 

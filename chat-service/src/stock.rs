@@ -84,9 +84,7 @@ async fn count(store: &Store, metrics: &ChatMetrics, status: &Status, now: DateT
     metrics
         .member_erasures_unfinished
         .set(i64::try_from(members).unwrap_or(i64::MAX));
-    metrics
-        .reconciliations_unfinished
-        .set(i64::try_from(reconciliations).unwrap_or(i64::MAX));
+    metrics.reconciliations_unfinished(i64::try_from(reconciliations).unwrap_or(i64::MAX));
     metrics.dead_letters.set(i64::try_from(dead).unwrap_or(i64::MAX));
     Ok(())
 }

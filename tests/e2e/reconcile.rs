@@ -12,15 +12,15 @@ use chat_service::{
     room::DeletionId,
     store::deletions::Deletion,
 };
-use connectors::{
-    ConnectApi,
-    reconcile::{self, ChatAdmin, Database, Reconciling, State},
+use connectors::reconcile::State;
+use e2e::{
+    load::fill,
+    missed::{Servers, go_on_without_snapshot, lose_slot},
+    world::World,
 };
-use e2e::{eventually::eventually, load::fill, world::World};
 use futures_util::TryStreamExt;
 use local_stack::{capture::Capture, progress::Progress, services};
 use mongodb::bson::doc;
-use reqwest::Method;
 use tokio::{process::Command, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +90,7 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
         let late = *posts.iter().rev().find(|post| !missed.contains(post)).unwrap();
         let begun = Instant::now();
         let servers = Servers::of(world);
-        let run = servers.begin(world).await;
+        let run = servers.begin(TIMEOUT).await;
         // Written to the log now, and committed when all is over.
         let mut uncommitted = world.sql.begin().await.unwrap();
         let delete = sqlx::query("DELETE FROM trade_posts WHERE id = $1").bind(late);
@@ -135,13 +135,12 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
             (world.count("rooms").await, world.count("messages").await),
             (8_999, 2 * 8_999)
         );
-        let told = BTreeMap::from_iter(before.iter().filter_map(|room| {
+        let gone = before.iter().filter(|room| {
             let post = room.get_i64("trade_post_id").unwrap();
-            let gone = missed.contains(&post) || post == late;
-            gone.then(|| (room.get_object_id("_id").unwrap().to_hex(), [SELLER, BUYER]))
-        }));
-        let told = told.into_iter();
-        let told = told.flat_map(|(room, members)| members.map(|member| (room.clone(), member)));
+            missed.contains(&post) || post == late
+        });
+        let gone = gone.map(|room| room.get_object_id("_id").unwrap().to_hex());
+        let told = gone.flat_map(|room| [SELLER, BUYER].map(|member| (room.clone(), member)));
         world.told_once(&told.collect()).await;
         assert_eq!(world.count("dead_letters").await, 0);
 
@@ -166,78 +165,10 @@ fn capture(world: &World) -> Capture {
     capture
 }
 
-/// The connector is stopped and its slot dropped.
-async fn lose_slot(world: &World) {
-    ask_connect(world, Method::PUT, "stop").await;
-    let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
-    eventually("the slot is dropped", BOUND, async || {
-        let dropped = sqlx::query(drop).bind(&world.name);
-        let mut superuser = world.stack.postgres.superuser(&world.name).await.unwrap();
-        dropped.execute(&mut superuser).await
-    })
-    .await;
-}
-
-/// What an operator does who does not want to read the whole table again: the connector forgets where it was, and
-/// begins with what comes next. Without that, it refuses to go on.
-async fn go_on_without_snapshot(world: &mut World, mut capture: Capture) {
-    ask_connect(world, Method::DELETE, "offsets").await;
-    let settings = &mut capture.settings;
-    settings.insert("snapshot.mode".to_owned(), "no_data".to_owned());
-    let connect = ConnectApi::new(world.stack.connect.url()).unwrap();
-    let config = capture.config().unwrap();
-    connect.put_config(&world.name, &config).await.unwrap();
-    ask_connect(world, Method::PUT, "resume").await;
-    world.capture(capture).await;
-}
-
-async fn ask_connect(world: &World, method: Method, what: &str) {
-    let url = format!("{}/connectors/{}/{what}", world.stack.connect.url(), world.name);
-    let http = reqwest::Client::new();
-    eventually(format!("Connect: {what}"), BOUND, async || {
-        let answer = http.request(method.clone(), &url).send().await.unwrap();
-        if answer.status().is_success() {
-            Ok(())
-        } else {
-            Err(answer.text().await.unwrap())
-        }
-    })
-    .await;
-}
-
-struct Servers {
-    connect: ConnectApi,
-    chat: ChatAdmin,
-    database: Database,
-}
-
-impl Servers {
-    fn of(world: &World) -> Self {
-        let database = world.stack.postgres.connection_url(&world.name);
-        Self {
-            connect: ConnectApi::new(world.stack.connect.url()).unwrap(),
-            chat: ChatAdmin::new(world.chat.admin_url()).unwrap(),
-            database: Database::new(&database).unwrap(),
-        }
-    }
-
-    async fn begin<'a>(&'a self, world: &'a World) -> Reconciling<'a> {
-        let Self {
-            connect,
-            chat,
-            database,
-        } = self;
-        let settings = reconcile::check(connect, database, &world.name).await.unwrap();
-        Reconciling::begin(connect, chat, database, &world.name, &settings, TIMEOUT)
-            .await
-            .unwrap()
-    }
-}
-
 /// Begins a reconciliation and goes away as soon as the table is being read. Answers its id.
 async fn begun_and_left(world: &World) -> String {
     let servers = Servers::of(world);
-    let run = servers.begin(world).await;
+    let run = servers.begin(TIMEOUT).await;
     let id = run.id.clone();
     let (seen, first) = tokio::sync::oneshot::channel();
     let mut seen = Some(seen);

@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use e2e::{
-    load::{backlog, huge_room, mebibytes, ratio, trade_posts},
+    load::{backlog, huge_room, mebibytes, ratio, reconcile, trade_posts},
     world::World,
 };
 
@@ -41,6 +41,11 @@ enum What {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// Deletes that were missed are found and repaired.
+    Reconcile {
+        #[arg(long, default_value_t = 100_000)]
+        posts: i64,
+    },
 }
 
 #[tokio::main]
@@ -51,6 +56,7 @@ async fn main() -> ExitCode {
         What::TradePosts { posts, rate, seconds } => {
             trade_posts(posts, rate, Duration::from_secs(seconds)).await
         }
+        What::Reconcile { posts } => reconcile(posts).await,
     };
     if kept {
         ExitCode::SUCCESS
@@ -122,6 +128,17 @@ async fn trade_posts(posts: i64, rate: u32, duration: Duration) -> bool {
         1.0 / 0.6,
     )])
     .all(|kept| kept)
+}
+
+async fn reconcile(posts: i64) -> bool {
+    let mut kept = false;
+    World::run_before_capture(async |world| {
+        let report = reconcile::run(world, posts).await;
+        println!("{report}");
+        kept = promise("microseconds for a post", report.micros_for_a_post(), 1_000.0);
+    })
+    .await;
+    kept
 }
 
 fn promise(what: &str, measured: f64, at_most: f64) -> bool {

@@ -8,6 +8,7 @@ pub mod bare;
 pub mod fill;
 pub mod huge_room;
 mod memory;
+pub mod reconcile;
 pub mod trade_posts;
 
 use std::time::Duration;
