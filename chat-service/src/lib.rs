@@ -151,21 +151,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         sweep::run(live_store.clone(), Arc::clone(&hub), shutdown.clone()),
     );
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
-    tasks.spawn(
-        "stock",
-        stock::watch(
-            store,
-            chat_metrics,
-            Arc::clone(&pipeline.status),
-            shutdown.clone(),
-        ),
-    );
+    tasks.spawn("stock", stock::watch(Arc::clone(&pipeline), shutdown.clone()));
     spawn_erasers(&mut tasks, &config, &pipeline, &shutdown);
-    let sweeper = Sweeper {
-        pipeline: Arc::clone(&pipeline),
-        config: config.sweeps,
-    };
-    tasks.spawn("sweeper", sweeper.run(shutdown.clone()));
     tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 
@@ -217,7 +204,7 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
     })
 }
 
-fn spawn_erasers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdown: &CancellationToken) {
+fn spawn_erasers(tasks: &mut Tasks, config: &Config, pipeline: &Arc<Pipeline>, shutdown: &CancellationToken) {
     let eraser = Eraser {
         store: pipeline.store.clone(),
         chunk: config.erase_chunk,
@@ -232,6 +219,11 @@ fn spawn_erasers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdo
         metrics: pipeline.metrics.clone(),
     };
     tasks.spawn("member_eraser", member_eraser.run(shutdown.clone()));
+    let sweeper = Sweeper {
+        pipeline: Arc::clone(pipeline),
+        config: config.sweeps,
+    };
+    tasks.spawn("sweeper", sweeper.run(shutdown.clone()));
 }
 
 async fn watch_schemas(pipeline: Arc<Pipeline>, shutdown: CancellationToken) -> Result<(), SchemaError> {

@@ -52,6 +52,7 @@ pub mod orphans;
 pub mod posts;
 mod projection;
 pub mod reads;
+mod repairs;
 pub mod rooms;
 pub mod sweeps;
 mod transaction;

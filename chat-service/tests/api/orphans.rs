@@ -80,56 +80,92 @@ fn id(room: &str) -> ObjectId {
     ObjectId::parse_str(room).unwrap()
 }
 
-#[tokio::test]
-async fn orphans_are_reported_and_set_right_on_request() {
-    let chat = Chat::start_with(&[&BY_REQUEST[..], &["--erase-after=1h"]].concat()).await;
+async fn close(chat: &Chat, post: i64) {
+    assert_eq!(chat.capture([(post, 101, delete(200))]).await, 1);
+}
+
+/// Rooms as they should be: open, kept, kept longer than its fence, moved.
+async fn in_order(chat: &Chat) -> [String; 4] {
     let store = &chat.store;
-    let closing = async |post: i64| assert_eq!(chat.capture([(post, 101, delete(200))]).await, 1);
-
-    // What is as it should be: open, kept, kept longer than its fence, moved.
-    let fine = chat_about(&chat, 1).await;
-    let kept = chat_about(&chat, 2).await;
-    closing(2).await;
-    let outlives = chat_about(&chat, 3).await;
-    closing(3).await;
+    let fine = chat_about(chat, 1).await;
+    let kept = chat_about(chat, 2).await;
+    close(chat, 2).await;
+    let outlives = chat_about(chat, 3).await;
+    close(chat, 3).await;
     store.posts.delete_one(doc! { "_id": 3 }).await.unwrap();
-    let again = chat_about(&chat, 4).await;
+    let again = chat_about(chat, 4).await;
     chat.capture([(4, 101, Change::Move { lsn: 200, to: 5 })]).await;
-    let healthy = [&fine, &kept, &outlives, &again].map(Clone::clone);
+    [fine, kept, outlives, again]
+}
 
-    // What no crash leaves, and a hand in the database may.
-    let fenced = chat_about(&chat, 10).await;
+/// Rooms as no crash leaves them, and a hand in the database may.
+struct Broken {
+    fenced: String,
+    left_behind: String,
+    unknown: String,
+    lacking: String,
+    done: String,
+    deserted: String,
+    gone: String,
+}
+
+async fn out_of_order(chat: &Chat) -> Broken {
+    let store = &chat.store;
+    let fenced = chat_about(chat, 10).await;
     fence_only(store, [(10, 101, delete(200))]).await;
-    let left_behind = chat_about(&chat, 11).await;
+    let left_behind = chat_about(chat, 11).await;
     fence_only(store, [(11, 101, Change::Move { lsn: 200, to: 12 })]).await;
     chat.capture([(12, 1, create(200))]).await;
-    let unknown = chat_about(&chat, 13).await;
+    let unknown = chat_about(chat, 13).await;
     store.posts.delete_one(doc! { "_id": 13 }).await.unwrap();
-    let lacking = chat_about(&chat, 14).await;
-    closing(14).await;
+    let lacking = chat_about(chat, 14).await;
+    close(chat, 14).await;
     store
         .deletions
         .delete_one(doc! { "_id": "14@200" })
         .await
         .unwrap();
-    let done = chat_about(&chat, 15).await;
-    closing(15).await;
+    let done = chat_about(chat, 15).await;
+    close(chat, 15).await;
     let is_done = doc! { "$set": { "state": "done", "lease": null } };
     store
         .deletions
         .update_one(doc! { "_id": "15@200" }, is_done)
         .await
         .unwrap();
-    let deserted = chat_about(&chat, 16).await;
+    let deserted = chat_about(chat, 16).await;
     let closed = doc! { "$set": { "state": "closed", "listed_for": [] } };
     store
         .rooms
         .update_one(doc! { "_id": id(&deserted) }, closed)
         .await
         .unwrap();
-    let gone = chat_about(&chat, 17).await;
+    let gone = chat_about(chat, 17).await;
     store.rooms.delete_one(doc! { "_id": id(&gone) }).await.unwrap();
+    Broken {
+        fenced,
+        left_behind,
+        unknown,
+        lacking,
+        done,
+        deserted,
+        gone,
+    }
+}
 
+#[tokio::test]
+async fn orphans_are_reported_and_set_right_on_request() {
+    let chat = Chat::start_with(&[&BY_REQUEST[..], &["--erase-after=1h"]].concat()).await;
+    let healthy = in_order(&chat).await;
+    let Broken {
+        fenced,
+        left_behind,
+        unknown,
+        lacking,
+        done,
+        deserted,
+        gone,
+    } = out_of_order(&chat).await;
     assert_eq!(
         chat.operator("/admin/v1/orphans").await.body["sweep"]["state"],
         "never"
