@@ -3,31 +3,26 @@
 //! Invariant: what can go the way that it should have gone does: a deletion is made due again, and its eraser counts
 //! the room. Only what nobody can read any more is erased here.
 
+use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
     bson::{DateTime, doc, oid::ObjectId},
     error::Result,
 };
 
-use super::Store;
+use super::{Store, leases::ClosedRoom};
 use crate::room::DeletionId;
 
 impl Store {
-    /// Makes the deletion that closed `room_id` due once more, for this room. Answers whether the room still was
-    /// an orphan of it.
-    pub async fn erase_closed_room(
-        &self,
-        room_id: ObjectId,
-        deletion: DeletionId,
-        now: DateTime,
-    ) -> Result<bool> {
+    /// Makes a deletion due once more, for the rooms that it has closed and that are still there, unless it is at
+    /// work.
+    pub async fn erase_closed_rooms(&self, deletion: DeletionId, now: DateTime) -> Result<()> {
         let mut transaction = self.transaction().await?;
         loop {
             transaction.begin().await?;
-            let due = self.due_again_in(&mut transaction.session, room_id, deletion, now);
-            let due = due.await;
-            if let Some(due) = transaction.end(due).await? {
-                return Ok(due);
+            let due = self.due_again_in(&mut transaction.session, deletion, now).await;
+            if transaction.end(due).await?.is_some() {
+                return Ok(());
             }
         }
     }
@@ -35,17 +30,27 @@ impl Store {
     async fn due_again_in(
         &self,
         session: &mut ClientSession,
-        room_id: ObjectId,
         deletion: DeletionId,
         now: DateTime,
-    ) -> Result<bool> {
-        let closed = doc! { "_id": room_id, "state": "closed", "closed_by": deletion };
-        let room = self.rooms.find_one(closed).session(&mut *session).await?;
+    ) -> Result<()> {
         let at_work = doc! { "_id": deletion, "state": { "$in": ["pending", "erasing"] } };
         let at_work = self.deletions.find_one(at_work).session(&mut *session).await?;
-        let (Some(room), None) = (room, at_work) else {
-            return Ok(false);
-        };
+        let closed = doc! { "trade_post_id": deletion.post, "state": "closed", "closed_by": deletion };
+        let rooms: Vec<ClosedRoom> = self
+            .rooms
+            .clone_with_type::<ClosedRoom>()
+            .find(closed)
+            .projection(doc! { "closed_by": 1, "next_seq": 1 })
+            .session(&mut *session)
+            .await?
+            .stream(&mut *session)
+            .try_collect()
+            .await?;
+        if at_work.is_some() || rooms.is_empty() {
+            return Ok(());
+        }
+        let count = i64::try_from(rooms.len()).unwrap_or(i64::MAX);
+        let messages: i64 = rooms.iter().map(ClosedRoom::messages).sum();
         let again = doc! {
             "$set": {
                 "state": "pending",
@@ -53,7 +58,7 @@ impl Store {
                 "lease": { "owner": null, "until": now },
                 "done_at": null,
             },
-            "$inc": { "rooms": 1_i64, "messages": room.next_seq - 1 },
+            "$inc": { "rooms": count, "messages": messages },
             "$setOnInsert": {
                 "trade_post_id": deletion.post,
                 "committed_at": null,
@@ -66,8 +71,8 @@ impl Store {
             .update_one(doc! { "_id": deletion }, again)
             .upsert(true)
             .session(session)
-            .await?;
-        Ok(true)
+            .await
+            .map(drop)
     }
 
     /// Erases up to `limit` messages of a room that is nobody's, the first first. Answers how many that were.
