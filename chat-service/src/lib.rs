@@ -157,26 +157,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         sweep::run(live_store.clone(), Arc::clone(&hub), shutdown.clone()),
     );
     tasks.spawn("feed", feed::run(live_store, Arc::clone(&hub), shutdown.clone()));
-    let reconciler = Reconciler {
-        pipeline: Arc::clone(&pipeline),
-        kafka: config.kafka.clone(),
-    };
-    tasks.spawn("reconciler", reconciler.run(shutdown.clone()));
-    tasks.spawn(
-        "stock",
-        stock::watch(
-            store,
-            chat_metrics,
-            Arc::clone(&pipeline.status),
-            shutdown.clone(),
-        ),
-    );
+    tasks.spawn("stock", stock::watch(Arc::clone(&pipeline), shutdown.clone()));
     spawn_workers(&mut tasks, &config, &pipeline, &shutdown);
-    let sweeper = Sweeper {
-        pipeline: Arc::clone(&pipeline),
-        config: config.sweeps,
-    };
-    tasks.spawn("sweeper", sweeper.run(shutdown.clone()));
     tasks.spawn("schemas", watch_schemas(Arc::clone(&pipeline), shutdown.clone()));
     tasks.spawn("cdc", consume(config, pipeline, kafka, shutdown.clone()));
 
@@ -229,7 +211,7 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
     })
 }
 
-fn spawn_workers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdown: &CancellationToken) {
+fn spawn_workers(tasks: &mut Tasks, config: &Config, pipeline: &Arc<Pipeline>, shutdown: &CancellationToken) {
     let eraser = Eraser {
         store: pipeline.store.clone(),
         chunk: config.erase_chunk,
@@ -250,6 +232,16 @@ fn spawn_workers(tasks: &mut Tasks, config: &Config, pipeline: &Pipeline, shutdo
         metrics: pipeline.metrics.clone(),
     };
     tasks.spawn("matcher", matcher.run(shutdown.clone()));
+    let sweeper = Sweeper {
+        pipeline: Arc::clone(pipeline),
+        config: config.sweeps,
+    };
+    tasks.spawn("sweeper", sweeper.run(shutdown.clone()));
+    let reconciler = Reconciler {
+        pipeline: Arc::clone(pipeline),
+        kafka: config.kafka.clone(),
+    };
+    tasks.spawn("reconciler", reconciler.run(shutdown.clone()));
 }
 
 async fn watch_schemas(pipeline: Arc<Pipeline>, shutdown: CancellationToken) -> Result<(), SchemaError> {

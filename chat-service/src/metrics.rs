@@ -214,16 +214,11 @@ impl ChatMetrics {
                     CDC_STOOD_STILL,
                     "Times that a partition had records and gave none for a minute",
                 ),
-                suspected_gaps: with.metric(
+                suspected_gaps: with.gauge(
                     CDC_SUSPECTED_GAPS,
                     "Times that changes may have been missed and nobody has seen to it",
-                    Gauge::default(),
                 ),
-                dead_letters: with.metric(
-                    DEAD_LETTERS,
-                    "Dead letters that nobody has replayed or discarded",
-                    Gauge::default(),
-                ),
+                dead_letters: with.gauge(DEAD_LETTERS, "Dead letters that nobody has replayed or discarded"),
                 fence_hits: with.family(
                     FENCE_HITS,
                     "Requests refused because the post was deleted or the room closed",
@@ -464,6 +459,10 @@ impl Registration<'_> {
     fn metric<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
         self.0.register(name, help, metric.clone());
         metric
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) -> Gauge {
+        self.metric(name, help, Gauge::default())
     }
 
     fn family<L, M>(&mut self, name: &str, help: &str) -> Family<L, M>

@@ -18,6 +18,7 @@ use crate::{
     store::{
         missed::{LeaseLost, Leased},
         now,
+        reconciliations::Reconciliation,
     },
 };
 
@@ -122,6 +123,7 @@ impl Reconciler {
         let erase_after = i64::try_from(erase_after.as_millis()).unwrap_or(i64::MAX);
         let erase_at = DateTime::from_millis(at.timestamp_millis().saturating_add(erase_after));
         let Some(closed) = store.close_missed(leased, POSTS, at, erase_at).await? else {
+            self.resolve_gaps(&leased.reconciliation).await?;
             store.reconciliation_done(leased, now()).await?;
             metrics.reconciliation_ended(Ended::Done);
             let total = leased.reconciliation.closed;
@@ -135,5 +137,21 @@ impl Reconciler {
         metrics.posts_reconciled(closed.posts, closed.rooms);
         eraser.notify_one();
         Ok(true)
+    }
+
+    /// What was missed before the reconciliation began has been made up for.
+    async fn resolve_gaps(&self, done: &Reconciliation) -> Result<()> {
+        let by = format!("reconciliation {}", done.id);
+        let start = Some(done.span.start_lsn);
+        let store = &self.pipeline.store;
+        let resolved = store.resolve_gaps_before(done.requested_at, start, &by, now());
+        match resolved.await? {
+            0 => {}
+            gaps => info!(
+                reconciliation.id = done.id,
+                "{gaps} suspected gaps are resolved by it"
+            ),
+        }
+        Ok(())
     }
 }

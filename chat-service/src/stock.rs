@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
-    cdc::status::Status,
+    cdc::{Pipeline, status::Status},
     metrics::ChatMetrics,
     store::{Store, now},
 };
@@ -21,17 +21,18 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Counts until `shutdown`.
-pub async fn watch(
-    store: Store,
-    metrics: ChatMetrics,
-    status: Arc<Status>,
-    shutdown: CancellationToken,
-) -> Result<()> {
+pub async fn watch(pipeline: Arc<Pipeline>, shutdown: CancellationToken) -> Result<()> {
+    let Pipeline {
+        store,
+        metrics,
+        status,
+        ..
+    } = &*pipeline;
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         // Readiness tells that MongoDB is away; the figures are old meanwhile.
-        match timeout(TIMEOUT, count(&store, &metrics, &status, now())).await {
+        match timeout(TIMEOUT, count(store, metrics, status, now())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "what waits was not counted"),
             Err(_) => debug!("what waits was not counted in time"),

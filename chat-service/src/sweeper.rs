@@ -209,8 +209,10 @@ impl Run<'_> {
     }
 
     async fn repair(&mut self, orphans: &[Suspect]) -> Result<()> {
+        let store = &self.sweeper.pipeline.store;
         for orphan in orphans {
-            let repaired = self.repair_one(orphan).await?;
+            self.repair_one(orphan).await?;
+            let repaired = store.look_again(std::slice::from_ref(orphan)).await?.is_empty();
             info!(
                 room.id = orphan.room_id.to_hex(),
                 trade_post.id = orphan.trade_post_id,
@@ -218,36 +220,35 @@ impl Run<'_> {
                 repaired,
                 "an orphan was to be set right"
             );
-            self.sweeper.store().forget_orphan(orphan.room_id).await?;
-            self.seen.repaired += i64::from(repaired);
+            if repaired {
+                store.forget_orphan(orphan.room_id).await?;
+                self.seen.repaired += 1;
+            }
             self.keep().await?;
         }
         Ok(())
     }
 
-    /// Answers whether there still was something to set right.
-    async fn repair_one(&mut self, orphan: &Suspect) -> Result<bool> {
+    async fn repair_one(&mut self, orphan: &Suspect) -> Result<()> {
         let pipeline = &self.sweeper.pipeline;
         let store = &pipeline.store;
         match (orphan.kind, orphan.trade_post_id, orphan.closed_by) {
             (OrphanKind::OpenRoom | OrphanKind::UnknownPost, Some(post), _) => {
                 let rooms = end_again(store, post, orphan.generation, pipeline.erase_after).await?;
                 pipeline.metrics.rooms_closed(rooms);
-                pipeline.closed.notify_one();
-                Ok(true)
             }
             (OrphanKind::ClosedRoom, _, Some(deletion)) => {
-                let due = store.erase_closed_room(orphan.room_id, deletion, now()).await?;
-                pipeline.closed.notify_one();
-                Ok(due)
+                store.erase_closed_rooms(deletion, now()).await?;
             }
             (OrphanKind::DesertedRoom | OrphanKind::Messages, ..) => {
                 self.erase_messages(orphan.room_id).await?;
                 store.remove_deserted(orphan.room_id).await?;
-                Ok(true)
             }
-            (OrphanKind::OpenRoom | OrphanKind::UnknownPost | OrphanKind::ClosedRoom, ..) => Ok(false),
+            // A look at rooms tells post and deletion.
+            (OrphanKind::OpenRoom | OrphanKind::UnknownPost | OrphanKind::ClosedRoom, ..) => {}
         }
+        pipeline.closed.notify_one();
+        Ok(())
     }
 
     async fn erase_messages(&mut self, room_id: ObjectId) -> Result<()> {

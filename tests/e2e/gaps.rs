@@ -87,6 +87,11 @@ async fn a_snapshot_in_the_middle_of_the_stream_is_remembered_as_a_gap() {
         let gaps = world.store.gaps(None, 10).await.unwrap();
         let [gap] = &gaps[..] else { panic!("{gaps:?}") };
         assert_eq!((gap.kind, gap.resolved_at), (GapKind::Snapshot, None), "{gap:?}");
+        let log = std::fs::read_to_string(world.chat.server.log()).unwrap();
+        let told = log
+            .lines()
+            .filter(|line| line.contains("changes may have been missed"));
+        assert_eq!(told.filter(|line| line.contains(&gap.id)).count(), 1, "said once");
         let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
         eventually_is("the consumer tells", BOUND, Value::from(1), async || {
             let consumer: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();

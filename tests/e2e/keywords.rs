@@ -156,7 +156,7 @@ async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
             there
         );
         keep(world, FORGETS, "책상").await;
-        execute(world, "TRUNCATE trade_posts").await;
+        execute(world, "TRUNCATE trade_posts CASCADE").await;
         eventually_is("posts", BOUND, 0, async || {
             world.store.posts.count_documents(posts.clone()).await.unwrap()
         })

@@ -128,45 +128,52 @@ async fn real_records_fit_the_committed_schemas_and_hold_nothing_but_the_capture
             "each post's LSNs rise: {lsns:?}"
         );
 
-        // The same of rows that an incremental snapshot reads, and of what the log brings behind it.
-        let add = "INSERT INTO trade_posts (seller_id, buyer_id, title, body, price, category, image_urls)
+        the_same_around_a_snapshot(world).await;
+        nothing_else_has_left(world).await;
+    })
+    .await;
+}
+
+/// Rows that an incremental snapshot reads, and what the log brings behind it.
+async fn the_same_around_a_snapshot(world: &World) {
+    let add = "INSERT INTO trade_posts (seller_id, buyer_id, title, body, price, category, image_urls)
                    VALUES ($1, $2, '안장', $3, $4, $5, ARRAY[$6]) RETURNING id";
-        let insert = async || -> i64 {
-            let insert = sqlx::query_scalar(add).bind(SELLER).bind(BUYER).bind(BODY);
-            let insert = insert.bind(PRICE).bind(CATEGORY).bind(IMAGE_URL);
-            insert.fetch_one(&world.sql).await.unwrap()
-        };
-        let read = insert().await;
-        sqlx::query(
+    let insert = async || -> i64 {
+        let insert = sqlx::query_scalar(add).bind(SELLER).bind(BUYER).bind(BODY);
+        let insert = insert.bind(PRICE).bind(CATEGORY).bind(IMAGE_URL);
+        insert.fetch_one(&world.sql).await.unwrap()
+    };
+    let read = insert().await;
+    sqlx::query(
             r#"INSERT INTO debezium_signal VALUES
                ('again', 'execute-snapshot', '{"data-collections": ["public.trade_posts"], "type": "incremental"}')"#,
         )
         .execute(&world.sql)
         .await
         .unwrap();
-        self::records(&world.topic(), 11).await;
-        let behind = insert().await;
-        let records = self::records(&world.topic(), 12).await;
-        let (schemas, _) = writer_schemas(world, &records).await;
-        let later = records.iter().filter_map(|record| {
-            let event = schemas.by_chat_service(record).unwrap();
-            assert_eq!(event, schemas.by_committed_schemas(record));
-            match event {
-                Event::Post(ChangeEvent {
-                    trade_post_id,
-                    change: Change::Upsert { post, created, .. },
-                    ..
-                }) if post.title == "안장" => Some(((trade_post_id, !created), post)),
-                _ => None,
-            }
-        });
-        let saddle = row("안장", "on_sale").unwrap();
-        let expected = [(read, false), (read, true), (behind, false)].map(|which| (which, saddle.clone()));
-        assert_eq!(later.collect::<BTreeMap<_, _>>(), BTreeMap::from(expected));
-
-        nothing_else_has_left(world).await;
-    })
-    .await;
+    records(&world.topic(), 11).await;
+    let behind = insert().await;
+    let all = records(&world.topic(), 12).await;
+    let (schemas, _) = writer_schemas(world, &all).await;
+    let later = all.iter().filter_map(|record| {
+        let event = schemas.by_chat_service(record).unwrap();
+        assert_eq!(event, schemas.by_committed_schemas(record));
+        match event {
+            Event::Post(ChangeEvent {
+                trade_post_id,
+                change: Change::Upsert { post, created, .. },
+                ..
+            }) if post.title == "안장" => Some(((trade_post_id, !created), post)),
+            _ => None,
+        }
+    });
+    let saddle = Post {
+        seller_id: SELLER,
+        title: "안장".into(),
+        status: "on_sale".into(),
+    };
+    let expected = [(read, false), (read, true), (behind, false)].map(|which| (which, saddle.clone()));
+    assert_eq!(later.collect::<BTreeMap<_, _>>(), BTreeMap::from(expected));
 }
 
 /// Looks for it in every byte of every topic of the world, and in the text of every schema.

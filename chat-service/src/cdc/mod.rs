@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,19 +20,14 @@ use self::{
     change_event::{Change, Event, Op, Part, Position, Record, Understood},
     consumer::Consumer,
     error::{Decision, Failure},
-    hops::{Hops, Lost},
+    hops::Hops,
     registry::{SchemaError, WriterSchemas},
     status::{Effect, Status},
 };
 use crate::{
     metrics::{ChatMetrics, Stage},
     reconciliation::{self, Ended},
-    store::{
-        Store,
-        dead_letters::DeadLetter,
-        gaps::{Gap, GapKind, Offsets},
-        now,
-    },
+    store::{Store, dead_letters::DeadLetter, now},
 };
 
 pub mod breaker;
@@ -53,6 +48,7 @@ pub mod plan;
 mod record;
 pub mod registry;
 pub mod status;
+mod suspect;
 pub mod wire;
 pub mod writer_schema;
 
@@ -233,58 +229,6 @@ impl Pipeline {
                 .map_or_else(String::new, |letter| letter.reason.clone()),
         })?;
         Ok((understood, dead, breaker))
-    }
-
-    /// Keeps it if records were lost between those that were read last and these.
-    async fn suspect_losses(&self, hops: &Hops, now: DateTime) -> Result<(), Failure> {
-        for (hop, lost) in hops.losses().await? {
-            // A new system may begin with an old topic; it had nothing to miss.
-            if !hop.is_committed && !self.store.knows_post_before(i64::MAX).await? {
-                continue;
-            }
-            let kind = match lost {
-                Lost::Expired => GapKind::Expired,
-                Lost::Rewound => GapKind::Rewound,
-            };
-            let offsets = Offsets {
-                topic: hop.topic,
-                partition: hop.partition,
-                expected: hop.expected,
-                found: hop.found,
-            };
-            self.suspect(&Gap::of_offsets(kind, offsets, now)).await?;
-        }
-        Ok(())
-    }
-
-    /// Keeps it if the whole table was read anew though changes of it had been read before: what was deleted in
-    /// between is in no record. The first snapshot of a system is no gap, however often it is read: no post is
-    /// known from before it.
-    async fn suspect_snapshots(&self, understood: &[Understood], now: DateTime) -> Result<(), Failure> {
-        for lsn in understood.iter().filter_map(|record| record.snapshot) {
-            if self.snapshots().contains(&lsn) {
-                continue;
-            }
-            if self.store.knows_post_before(lsn).await? {
-                self.suspect(&Gap::snapshot(lsn, now)).await?;
-            }
-            self.snapshots().insert(lsn);
-        }
-        Ok(())
-    }
-
-    async fn suspect(&self, gap: &Gap) -> Result<(), Failure> {
-        if self.store.suspect_gap(gap).await? {
-            warn!(
-                gap.id = gap.id,
-                "changes may have been missed, deletes among them; GET /admin/v1/gaps tells where"
-            );
-        }
-        Ok(())
-    }
-
-    fn snapshots(&self) -> MutexGuard<'_, HashSet<i64>> {
-        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn bury(&self, dead: &[DeadLetter]) -> Result<(), Failure> {

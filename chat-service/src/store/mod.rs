@@ -58,6 +58,7 @@ pub mod posts;
 mod projection;
 pub mod reads;
 pub mod reconciliations;
+mod repairs;
 pub mod rooms;
 pub mod sweeps;
 mod transaction;

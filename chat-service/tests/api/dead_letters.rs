@@ -178,7 +178,9 @@ async fn metrics_and_the_consumer_tell_what_waits() {
     let consumer = chat.operator("/admin/v1/consumer").await;
     assert_eq!(
         consumer.body,
-        json!({ "partitions": [], "waiting": null, "last_effect": null, "heartbeat_at": null })
+        json!({
+            "partitions": [], "waiting": null, "last_effect": null, "heartbeat_at": null, "suspected_gaps": 0,
+        })
     );
     chat.operate(
         Method::POST,

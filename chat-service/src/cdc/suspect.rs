@@ -1,0 +1,77 @@
+//! Keeps suspicions that changes were missed.
+//!
+//! Invariant: a suspicion is durable before the batch that raised it takes effect.
+
+use std::{
+    collections::HashSet,
+    sync::{MutexGuard, PoisonError},
+};
+
+use mongodb::bson::DateTime;
+use tracing::warn;
+
+use super::{
+    Pipeline,
+    change_event::Understood,
+    error::Failure,
+    hops::{Hops, Lost},
+};
+use crate::store::gaps::{Gap, GapKind, Offsets};
+
+impl Pipeline {
+    /// Keeps it if records were lost between those that were read last and these.
+    pub(super) async fn suspect_losses(&self, hops: &Hops, now: DateTime) -> Result<(), Failure> {
+        for (hop, lost) in hops.losses().await? {
+            // A new system may begin with an old topic; it had nothing to miss.
+            if !hop.is_committed && !self.store.knows_post_before(i64::MAX).await? {
+                continue;
+            }
+            let kind = match lost {
+                Lost::Expired => GapKind::Expired,
+                Lost::Rewound => GapKind::Rewound,
+            };
+            let offsets = Offsets {
+                topic: hop.topic,
+                partition: hop.partition,
+                expected: hop.expected,
+                found: hop.found,
+            };
+            self.suspect(&Gap::of_offsets(kind, offsets, now)).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps it if the whole table was read anew though changes of it had been read before: what was deleted in
+    /// between is in no record. The first snapshot of a system is no gap, however often it is read: no post is
+    /// known from before it.
+    pub(super) async fn suspect_snapshots(
+        &self,
+        understood: &[Understood],
+        now: DateTime,
+    ) -> Result<(), Failure> {
+        for lsn in understood.iter().filter_map(|record| record.snapshot) {
+            if self.snapshots().contains(&lsn) {
+                continue;
+            }
+            if self.store.knows_post_before(lsn).await? {
+                self.suspect(&Gap::snapshot(lsn, now)).await?;
+            }
+            self.snapshots().insert(lsn);
+        }
+        Ok(())
+    }
+
+    async fn suspect(&self, gap: &Gap) -> Result<(), Failure> {
+        if self.store.suspect_gap(gap).await? {
+            warn!(
+                gap.id = gap.id,
+                "changes may have been missed, deletes among them; GET /admin/v1/gaps tells where"
+            );
+        }
+        Ok(())
+    }
+
+    fn snapshots(&self) -> MutexGuard<'_, HashSet<i64>> {
+        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
