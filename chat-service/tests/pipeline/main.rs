@@ -8,3 +8,4 @@ mod commands;
 mod erasing;
 mod leases;
 mod projection;
+mod reconciling;
