@@ -77,11 +77,8 @@ pub struct ChatMetrics {
     pub deletions_oldest_age: Gauge,
     pub member_erasures_unfinished: Gauge,
     messages_erased: Counter,
-    pub trade_posts_to_match: Gauge,
-    matches_told: Counter,
-    reconciliations: Family<Outcome, Counter>,
-    pub reconciliations_unfinished: Gauge,
-    posts_reconciled: Counter,
+    matches: Matches,
+    repairs: Repairs,
     pub streams_open: Gauge,
     streams_ended: Family<Cause, Counter>,
     /// Times that a reader was slower than its events.
@@ -164,10 +161,6 @@ struct Refused {
 }
 
 impl ChatMetrics {
-    #[expect(
-        clippy::too_many_lines,
-        reason = "some lines for each metric, and nothing else"
-    )]
     pub fn new(metrics: &Metrics) -> Self {
         metrics.register(|registry| {
             let mut with = Registration(registry);
@@ -244,30 +237,8 @@ impl ChatMetrics {
                     "Messages erased with their rooms or their members",
                     Counter::default(),
                 ),
-                trade_posts_to_match: with.metric(
-                    TRADE_POSTS_TO_MATCH,
-                    "New posts that are to be matched with keywords",
-                    Gauge::default(),
-                ),
-                matches_told: with.metric(
-                    MATCHES_TOLD,
-                    "Members told of a new post with one of their keywords",
-                    Counter::default(),
-                ),
-                reconciliations: with.family(
-                    RECONCILIATIONS,
-                    "Repairs of missed deletes that have ended, by outcome",
-                ),
-                reconciliations_unfinished: with.metric(
-                    RECONCILIATIONS_UNFINISHED,
-                    "1 while a repair of missed deletes has not ended",
-                    Gauge::default(),
-                ),
-                posts_reconciled: with.metric(
-                    POSTS_RECONCILED,
-                    "Posts closed by repairs because their delete was missed",
-                    Counter::default(),
-                ),
+                matches: Matches::new(&mut with),
+                repairs: Repairs::new(&mut with),
                 streams_open: with.metric(STREAMS_OPEN, "Open event streams", Gauge::default()),
                 streams_ended: with.family(STREAMS_ENDED, "Event streams that ended, by cause"),
                 streams_overrun: with.metric(
@@ -371,12 +342,16 @@ impl ChatMetrics {
             Ended::Failed => "failed",
             Ended::Cancelled => "cancelled",
         };
-        self.reconciliations.get_or_create(&Outcome { outcome }).inc();
+        self.repairs.ended.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub fn reconciliations_unfinished(&self, number: i64) {
+        self.repairs.unfinished.set(number);
     }
 
     /// A reconciliation has closed so many posts and rooms.
     pub fn posts_reconciled(&self, posts: i64, rooms: i64) {
-        self.posts_reconciled.inc_by(posts.unsigned_abs());
+        self.repairs.posts.inc_by(posts.unsigned_abs());
         self.rooms_closed.inc_by(rooms.unsigned_abs());
     }
 
@@ -409,8 +384,67 @@ impl ChatMetrics {
         self.messages_erased.inc_by(messages);
     }
 
+    /// So many new posts are to be matched.
+    pub fn posts_to_match(&self, posts: u64) {
+        let posts = i64::try_from(posts).unwrap_or(i64::MAX);
+        self.matches.posts.set(posts);
+    }
+
     pub fn matches_told(&self, members: u64) {
-        self.matches_told.inc_by(members);
+        self.matches.told.inc_by(members);
+    }
+}
+
+/// Of new posts with keywords.
+#[derive(Clone, Debug)]
+struct Matches {
+    posts: Gauge,
+    told: Counter,
+}
+
+impl Matches {
+    fn new(with: &mut Registration<'_>) -> Self {
+        Self {
+            posts: with.metric(
+                TRADE_POSTS_TO_MATCH,
+                "New posts that are to be matched with keywords",
+                Gauge::default(),
+            ),
+            told: with.metric(
+                MATCHES_TOLD,
+                "Members told of a new post with one of their keywords",
+                Counter::default(),
+            ),
+        }
+    }
+}
+
+/// Of missed deletes.
+#[derive(Clone, Debug)]
+struct Repairs {
+    ended: Family<Outcome, Counter>,
+    unfinished: Gauge,
+    posts: Counter,
+}
+
+impl Repairs {
+    fn new(with: &mut Registration<'_>) -> Self {
+        Self {
+            ended: with.family(
+                RECONCILIATIONS,
+                "Repairs of missed deletes that have ended, by outcome",
+            ),
+            unfinished: with.metric(
+                RECONCILIATIONS_UNFINISHED,
+                "1 while a repair of missed deletes has not ended",
+                Gauge::default(),
+            ),
+            posts: with.metric(
+                POSTS_RECONCILED,
+                "Posts closed by repairs because their delete was missed",
+                Counter::default(),
+            ),
+        }
     }
 }
 

@@ -53,9 +53,7 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
         .posts
         .count_documents(doc! { "match_at": { "$exists": true } })
         .await?;
-    metrics
-        .trade_posts_to_match
-        .set(i64::try_from(to_match).unwrap_or(i64::MAX));
+    metrics.posts_to_match(to_match);
     let ended = ["done", "failed", "cancelled"];
     let reconciliations = store
         .reconciliations
@@ -70,9 +68,7 @@ async fn count(store: &Store, metrics: &ChatMetrics, now: DateTime) -> Result<()
     metrics
         .member_erasures_unfinished
         .set(i64::try_from(members).unwrap_or(i64::MAX));
-    metrics
-        .reconciliations_unfinished
-        .set(i64::try_from(reconciliations).unwrap_or(i64::MAX));
+    metrics.reconciliations_unfinished(i64::try_from(reconciliations).unwrap_or(i64::MAX));
     metrics.dead_letters.set(i64::try_from(dead).unwrap_or(i64::MAX));
     Ok(())
 }

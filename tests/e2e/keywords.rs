@@ -23,6 +23,9 @@ const SELLER: i64 = 1;
 const WAITS: i64 = 2;
 const FORGETS: i64 = 3;
 
+/// Has Debezium read the table again while it goes on.
+const SNAPSHOT: &str = r#"INSERT INTO debezium_signal VALUES
+    ('again', 'execute-snapshot', '{"data-collections": ["public.keywords"], "type": "incremental"}')"#;
 const MIGRATION: &str = include_str!("../../trade-service/migrations/0010_keywords.sql");
 
 /// Keeps a keyword and answers its id.
@@ -147,6 +150,18 @@ async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
         })
         .await;
         assert_eq!(snapshot(world).await, told_before, "a replay tells nobody");
+
+        // What was passed over is read once more, and changes go on after it.
+        let ends = async || world.keywords_topic().end_offsets().await.values().sum::<i64>();
+        let before = ends().await;
+        execute(world, SNAPSHOT).await;
+        eventually("the table is read again", BOUND, async || {
+            let now = ends().await;
+            if now > before { Ok(()) } else { Err(now) }
+        })
+        .await;
+        keep(world, FORGETS, "의자").await;
+        waiting(world, 2).await;
 
         // Emptying one table leaves what was captured of the other.
         let posts = doc! { "state": "live" };

@@ -27,6 +27,7 @@ mod members;
 mod offsets;
 mod projection;
 mod race;
+mod reconcile;
 mod records;
 mod schemas;
 mod size;

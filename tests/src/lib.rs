@@ -6,6 +6,7 @@
 pub mod chats;
 pub mod eventually;
 pub mod load;
+pub mod missed;
 pub mod proxy;
 pub mod reader;
 pub mod records;

@@ -88,7 +88,6 @@ impl Consumer {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", config.kafka_offset_reset.name())
             .set("partition.assignment.strategy", assignment_strategy(config))
-            .set("session.timeout.ms", "10000")
             .set("topic.metadata.refresh.interval.ms", "5000")
             // Records are small and each is looked at once: a deep queue only costs memory.
             .set("queued.max.messages.kbytes", "16384")
@@ -355,12 +354,13 @@ fn names(topics: &[String]) -> Vec<&str> {
     topics.iter().map(String::as_str).collect()
 }
 
-/// Where Kafka is, as whom it is asked, and what the operator says of that.
+/// Where Kafka is, which group this is of, and what the operator says of that.
 pub(super) fn address(client: &mut ClientConfig, config: &KafkaConfig) {
     client
         .set("bootstrap.servers", &config.kafka_bootstrap_servers)
         .set("group.id", &config.kafka_group_id)
-        .set("client.id", "chat-service");
+        .set("client.id", "chat-service")
+        .set("session.timeout.ms", "10000");
     for (property, value) in &config.kafka_property {
         client.set(property, value);
     }

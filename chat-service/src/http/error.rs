@@ -125,18 +125,7 @@ impl From<ApiError> for Problem {
                 "Only an event stream is given here",
             )
             .detail("Send `Accept: text/event-stream`."),
-            ApiError::TooOften(TooOften { action, rate, wait }) => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate-limited",
-                "Too many requests of this kind",
-            )
-            .detail(format!(
-                "A member may do `{}` at the rate {rate} (so many per unit, so many at once).",
-                action.name()
-            ))
-            .with("action", action.name())
-            .with("limit", rate)
-            .retry_after(wait),
+            ApiError::TooOften(bound) => too_often(bound),
             ApiError::Streams(full) => match full {
                 Full::Member(limit) => Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -157,29 +146,14 @@ impl From<ApiError> for Problem {
             },
             ApiError::NoErasure => Self::not_found("erasure"),
             ApiError::NoReconciliation => Self::not_found("reconciliation"),
-            ApiError::Reconciling(id) => Self::new(
-                StatusCode::CONFLICT,
-                "reconciliation-unfinished",
-                "Another reconciliation has not ended",
-            )
-            .detail(format!(
-                "Reconciliation {id} has not ended. End it with POST /admin/v1/reconciliations/{id}/cancel, or wait \
-                 for it if it is closing."
-            ))
-            .with("id", id),
+            ApiError::Reconciling(id) => unfinished(&id),
             ApiError::ReconciliationIdUsed => Self::new(
                 StatusCode::CONFLICT,
                 "id-used",
                 "There was a reconciliation of that id",
             )
             .detail("Each needs an id of its own: it tells its snapshot from others."),
-            ApiError::ReconciliationState(state) => Self::new(
-                StatusCode::CONFLICT,
-                "wrong-state",
-                "The reconciliation is in another state",
-            )
-            .detail(format!("It is {}; that does not lead on from there.", state.name()))
-            .with("state", state.name()),
+            ApiError::ReconciliationState(state) => wrong_state(state),
             ApiError::NoDeadLetter => Self::not_found("dead letter"),
             ApiError::NotUnderstood(reason) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -197,6 +171,47 @@ impl From<ApiError> for Problem {
             }
         }
     }
+}
+
+fn unfinished(id: &str) -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "reconciliation-unfinished",
+        "Another reconciliation has not ended",
+    )
+    .detail(format!(
+        "Reconciliation {id} has not ended. End it with POST /admin/v1/reconciliations/{id}/cancel, or wait for it if \
+         it is closing."
+    ))
+    .with("id", id)
+}
+
+fn wrong_state(state: State) -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "wrong-state",
+        "The reconciliation is in another state",
+    )
+    .detail(format!(
+        "It is {}; that does not lead on from there.",
+        state.name()
+    ))
+    .with("state", state.name())
+}
+
+fn too_often(TooOften { action, rate, wait }: TooOften) -> Problem {
+    Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate-limited",
+        "Too many requests of this kind",
+    )
+    .detail(format!(
+        "A member may do `{}` at the rate {rate} (so many per unit, so many at once).",
+        action.name()
+    ))
+    .with("action", action.name())
+    .with("limit", rate)
+    .retry_after(wait)
 }
 
 fn refused(refusal: Refusal) -> Problem {

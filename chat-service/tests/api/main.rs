@@ -29,6 +29,7 @@ mod pool;
 mod projection;
 mod queries;
 mod reading;
+mod reconciliations;
 mod refusals;
 mod resume;
 mod rooms;

@@ -21,7 +21,7 @@ pub(crate) struct Options {
     /// The connector that captures the trade posts
     #[arg(default_value = "trade-posts")]
     connector: String,
-    /// PostgreSQL database of the trade posts, for a role that may read trade_posts and write signals
+    /// PostgreSQL database of the trade posts, for a role that may read `trade_posts` and write signals
     #[arg(
         long,
         env = "DATABASE_URL",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::ReconcileError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// As many as a page may have.
 const PAGE: &str = "100";
 

@@ -28,7 +28,7 @@ pub const TABLE: &str = "public.trade_posts";
 /// Between two looks at how it goes.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a server may be away in between, and how long chat-service may take to hear that a post was put back.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A reconciliation that was begun, and the servers that it needs.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use e2e::{
-    load::{backlog, huge_room, mebibytes, ratio},
+    load::{backlog, huge_room, mebibytes, ratio, reconcile},
     world::World,
 };
 
@@ -30,6 +30,11 @@ enum What {
         #[arg(long, default_value_t = 1_000_000)]
         records: i64,
     },
+    /// Deletes that were missed are found and repaired.
+    Reconcile {
+        #[arg(long, default_value_t = 100_000)]
+        posts: i64,
+    },
 }
 
 #[tokio::main]
@@ -37,6 +42,7 @@ async fn main() -> ExitCode {
     let kept = match Command::parse().what {
         What::HugeRoom { messages } => huge_room(messages).await,
         What::Backlog { records } => backlog(records).await,
+        What::Reconcile { posts } => reconcile(posts).await,
     };
     if kept {
         ExitCode::SUCCESS
@@ -78,6 +84,17 @@ async fn backlog(records: i64) -> bool {
         let report = backlog::run(world, (records + 2) / 3).await;
         println!("{report}");
         kept = promise("memory in MiB", mebibytes(report.memory_peak), 150.0);
+    })
+    .await;
+    kept
+}
+
+async fn reconcile(posts: i64) -> bool {
+    let mut kept = false;
+    World::run_before_capture(async |world| {
+        let report = reconcile::run(world, posts).await;
+        println!("{report}");
+        kept = promise("microseconds for a post", report.micros_for_a_post(), 1_000.0);
     })
     .await;
     kept

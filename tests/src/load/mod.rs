@@ -5,9 +5,10 @@
 
 pub mod backlog;
 pub mod bare;
-mod fill;
+pub mod fill;
 pub mod huge_room;
 mod memory;
+pub mod reconcile;
 
 use std::time::Duration;
 

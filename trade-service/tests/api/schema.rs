@@ -6,31 +6,26 @@ use sqlx::PgPool;
 
 use crate::service::{Service, config, new_database};
 
+/// With a list of columns, Debezium fails at the first change after an incremental snapshot.
 #[tokio::test]
-async fn only_the_columns_that_may_leave_are_published() {
+async fn posts_are_published_whole_for_the_connector_to_choose_from() {
     let url = new_database("schema_publication").await;
     let service = Service::start_with(config(&url)).await;
     service.until_ready().await;
     let pool = PgPool::connect(&url).await.unwrap();
-    let published: Vec<(String, Vec<String>)> = sqlx::query_as(
-        "SELECT tablename::text, attnames::text[] FROM pg_publication_tables WHERE pubname = 'trade_cdc' ORDER BY 1",
+    let published: Vec<(String, bool)> = sqlx::query_as(
+        "SELECT prrelid::regclass::text, prattrs IS NULL
+         FROM pg_publication_rel JOIN pg_publication p ON p.oid = prpubid WHERE pubname = 'trade_cdc'",
     )
     .fetch_all(&pool)
     .await
     .unwrap();
-    let published: Vec<(&str, Vec<&str>)> = published
-        .iter()
-        .map(|(table, columns)| (table.as_str(), columns.iter().map(String::as_str).collect()))
-        .collect();
-    assert_eq!(
-        published,
-        [
-            ("debezium_heartbeat", vec!["id", "beat_at"]),
-            ("debezium_signal", vec!["id", "type", "data"]),
-            ("keywords", vec!["id", "member_id", "keyword"]),
-            ("trade_posts", vec!["id", "seller_id", "title", "status"]),
-        ]
-    );
+    for table in ["debezium_heartbeat", "debezium_signal", "keywords", "trade_posts"] {
+        assert!(
+            published.contains(&(table.to_owned(), true)),
+            "{table}: {published:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,322 @@
+//! Deletes that the capture has missed are found and repaired, beside changes that go on; nothing else is touched,
+//! and nothing is closed unless it is confirmed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use chat_service::{
+    cdc::change_event::{Change, Event},
+    room::DeletionId,
+    store::deletions::Deletion,
+};
+use connectors::reconcile::State;
+use e2e::{
+    load::fill,
+    missed::{Servers, go_on_without_snapshot, lose_slot},
+    world::World,
+};
+use futures_util::TryStreamExt;
+use local_stack::{capture::Capture, progress::Progress, services};
+use mongodb::bson::doc;
+use tokio::{process::Command, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{again::consumed, insert_posts, records::writer_schemas};
+
+const POSTS: i64 = 10_000;
+/// One post in so many is deleted while nobody captures.
+const MISSED: i64 = 10;
+const SELLER: i64 = 1;
+const BUYER: i64 = 2;
+/// Between a new post and the next.
+const STEP: Duration = Duration::from_millis(10);
+const BOUND: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
+    World::run_before_capture(async |world| {
+        let capture = capture(world);
+        world.capture(capture.clone()).await;
+        let posts = insert_posts(world, SELLER, POSTS, "before").await;
+        world.known(&posts, BOUND).await;
+        fill::rooms(&world.store, &posts, BUYER, 2).await;
+        consumed(world, &world.name).await;
+
+        lose_slot(world).await;
+        let missed: BTreeSet<i64> = posts.iter().copied().filter(|post| post % MISSED == 0).collect();
+        delete(world, &missed).await;
+        let created_unseen = insert_posts(world, SELLER, 3, "unseen").await;
+        let renamed = posts.iter().copied().find(|post| !missed.contains(post)).unwrap();
+        rename(world, renamed, "아무도 못 본 제목").await;
+        go_on_without_snapshot(world, capture).await;
+
+        // Looked at, and then begun and left: nothing is closed.
+        let rooms = async |world: &World| {
+            let mut rooms = world.everything("rooms").await;
+            rooms.retain(|room| room.get_i64("trade_post_id").is_ok_and(|post| post != renamed));
+            rooms
+        };
+        let before = rooms(world).await;
+        let dry = cli(world, &["--dry-run"]).await;
+        assert_eq!(dry.code, Some(0), "{dry:?}");
+        assert_eq!(listed(&dry.out), missed, "{}", dry.err);
+        assert!(dry.out.contains("1000 posts with 1000 open rooms"), "{}", dry.out);
+        let left = begun_and_left(world).await;
+        let refused = cli(world, &["--yes"]).await;
+        assert_eq!(refused.code, Some(4), "{refused:?}");
+        assert!(
+            refused.err.contains(&format!("--cancel {left}")),
+            "{}",
+            refused.err
+        );
+        let cancelled = cli(world, &["--cancel", &left]).await;
+        assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
+        assert!(rooms(world).await == before, "nothing is closed");
+        world.known(&created_unseen, BOUND).await;
+        let post = world.store.post(renamed).await.unwrap().unwrap();
+        assert_eq!(post.title.as_deref(), Some("아무도 못 본 제목"));
+        assert_eq!(
+            world.count("notifications").await,
+            2,
+            "its two members are told, and nobody else"
+        );
+
+        // In earnest, while posts come, change and go.
+        let churn = Churn::start(world);
+        let late = *posts.iter().rev().find(|post| !missed.contains(post)).unwrap();
+        let begun = Instant::now();
+        let servers = Servers::of(world);
+        let run = servers.begin(TIMEOUT).await;
+        // Written to the log now, and committed when all is over.
+        let mut uncommitted = world.sql.begin().await.unwrap();
+        let delete = sqlx::query("DELETE FROM trade_posts WHERE id = $1").bind(late);
+        delete.execute(&mut *uncommitted).await.unwrap();
+        let ready = run.ready(|_| {}).await.unwrap();
+        println!("known after {:?}", begun.elapsed());
+        assert_eq!(ready.candidates, Some(i64::try_from(missed.len()).unwrap()));
+        let mut found = BTreeSet::new();
+        run.second_look(|page| found.extend(page.iter().map(|post| post.trade_post_id)))
+            .await
+            .unwrap();
+        assert_eq!(found, missed);
+        let done = run.confirm(|_| {}).await.unwrap();
+        println!("closed after {:?}", begun.elapsed());
+        assert_eq!((done.posts_closed, done.rooms_closed), (1_000, 1_000));
+        uncommitted.commit().await.unwrap();
+        let churned = churn.stop().await;
+
+        world.erased(missed.len() as u64 + 1, BOUND).await;
+        println!("erased after {:?}", begun.elapsed());
+        let start = world
+            .store
+            .reconciliation(&run.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .span
+            .start_lsn;
+        let by_delete = deletions(world).await;
+        let repaired: BTreeSet<i64> = by_delete
+            .iter()
+            .filter(|(_, lsn)| **lsn == start)
+            .map(|(post, _)| *post)
+            .collect();
+        assert_eq!(repaired, missed, "exactly these");
+        assert!(by_delete[&late] > start, "that one by its own delete");
+        was_read_before_its_delete_was_committed(world, late, start).await;
+        consumed(world, &world.name).await;
+        world.known(&churned.living, BOUND).await;
+        assert_eq!(world.orphans().await, (vec![], vec![]));
+        assert_eq!(
+            (world.count("rooms").await, world.count("messages").await),
+            (8_999, 2 * 8_999)
+        );
+        let gone = before.iter().filter(|room| {
+            let post = room.get_i64("trade_post_id").unwrap();
+            missed.contains(&post) || post == late
+        });
+        let gone = gone.map(|room| room.get_object_id("_id").unwrap().to_hex());
+        let told = gone.flat_map(|room| [SELLER, BUYER].map(|member| (room.clone(), member)));
+        world.told_once(&told.collect()).await;
+        assert_eq!(world.count("dead_letters").await, 0);
+
+        // A second one finds nothing.
+        let again = cli(world, &["--yes"]).await;
+        assert_eq!(again.code, Some(0), "{again:?}");
+        assert!(again.out.contains("no delete was missed"), "{}", again.out);
+        assert!(again.out.contains("closed 0 posts"), "{}", again.out);
+    })
+    .await;
+}
+
+/// Small chunks, so that there are many; heartbeats often, so that nothing waits for them.
+fn capture(world: &World) -> Capture {
+    let mut capture = Capture::of_database(&world.name);
+    for (setting, value) in [
+        ("incremental.snapshot.chunk.size", "200"),
+        ("heartbeat.interval.ms", "300"),
+    ] {
+        capture.settings.insert(setting.to_owned(), value.to_owned());
+    }
+    capture
+}
+
+/// Begins a reconciliation and goes away as soon as the table is being read. Answers its id.
+async fn begun_and_left(world: &World) -> String {
+    let servers = Servers::of(world);
+    let run = servers.begin(TIMEOUT).await;
+    let id = run.id.clone();
+    let (seen, first) = tokio::sync::oneshot::channel();
+    let mut seen = Some(seen);
+    let reading = run.ready(|run| {
+        if run.state != State::Waiting
+            && let Some(seen) = seen.take()
+        {
+            seen.send(()).unwrap();
+        }
+    });
+    tokio::select! {
+        ready = reading => panic!("it was not left: {ready:?}"),
+        seen = first => seen.unwrap(),
+    }
+    id
+}
+
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs the command without a terminal.
+async fn cli(world: &World, arguments: &[&str]) -> Ended {
+    let programs = services::programs(&Progress::for_tests()).await.unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(&programs.connectors)
+        .args(["reconcile", &world.name, "--timeout", "120"])
+        .args(arguments)
+        .env("CONNECT_URL", world.stack.connect.url())
+        .env("DATABASE_URL", world.stack.postgres.connection_url(&world.name))
+        .env("CHAT_ADMIN_URL", world.chat.admin_url())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    Ended {
+        code: status.code(),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+/// The posts in a list that was printed.
+fn listed(out: &str) -> BTreeSet<i64> {
+    let posts = out.lines().filter_map(|line| line.strip_prefix("  post "));
+    posts
+        .map(|line| line.split(' ').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+async fn delete(world: &World, posts: &BTreeSet<i64>) {
+    let posts: Vec<i64> = posts.iter().copied().collect();
+    let delete = sqlx::query("DELETE FROM trade_posts WHERE id = ANY($1)").bind(&posts);
+    let deleted = delete.execute(&world.sql).await.unwrap();
+    assert_eq!(deleted.rows_affected(), posts.len() as u64);
+}
+
+async fn rename(world: &World, post: i64, title: &str) {
+    let update = sqlx::query("UPDATE trade_posts SET title = $2 WHERE id = $1")
+        .bind(post)
+        .bind(title);
+    update.execute(&world.sql).await.unwrap();
+}
+
+/// The posts of all deletions, each with its LSN.
+async fn deletions(world: &World) -> BTreeMap<i64, i64> {
+    let all: Vec<Deletion> = world
+        .store
+        .deletions
+        .find(doc! {})
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    let ids = all.into_iter().map(|deletion| deletion.id);
+    ids.map(|DeletionId { post, lsn }| (post, lsn)).collect()
+}
+
+/// Checks that this was the case which it is about: the snapshot has shown the post at a position behind its delete.
+async fn was_read_before_its_delete_was_committed(world: &World, post: i64, start: i64) {
+    let records = world.topic().read().await;
+    let (schemas, _) = writer_schemas(world, &records).await;
+    let (mut read, mut deleted) = (None, None);
+    for record in &records {
+        match schemas.by_chat_service(record) {
+            Ok(Event::Post(event)) if event.trade_post_id == post => match event.change {
+                Change::Upsert { lsn, .. } if lsn > start => read = Some(lsn),
+                Change::Delete { lsn, .. } => deleted = Some(lsn),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    assert!(
+        read > deleted && deleted.is_some(),
+        "read at {read:?}, deleted at {deleted:?}"
+    );
+}
+
+/// Posts that come, change and go until it is told to stop.
+struct Churn {
+    stop: CancellationToken,
+    task: JoinHandle<Churned>,
+}
+
+struct Churned {
+    living: Vec<i64>,
+}
+
+impl Churn {
+    fn start(world: &World) -> Self {
+        let stop = CancellationToken::new();
+        let (sql, stopped) = (world.sql.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            let mut living = Vec::new();
+            let mut steps = tokio::time::interval(STEP);
+            for number in 0.. {
+                if stopped.is_cancelled() {
+                    break;
+                }
+                let insert = "INSERT INTO trade_posts (seller_id, title, body, price, category)
+                              VALUES (3, '새 글', '', 1, 'churn') RETURNING id";
+                let post: i64 = sqlx::query_scalar(insert).fetch_one(&sql).await.unwrap();
+                living.push(post);
+                let update =
+                    sqlx::query("UPDATE trade_posts SET status = 'reserved' WHERE id = $1").bind(post);
+                update.execute(&sql).await.unwrap();
+                if number % 2 == 0 {
+                    let first = living.remove(0);
+                    let delete = sqlx::query("DELETE FROM trade_posts WHERE id = $1").bind(first);
+                    delete.execute(&sql).await.unwrap();
+                }
+                steps.tick().await;
+            }
+            Churned { living }
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(self) -> Churned {
+        self.stop.cancel();
+        self.task.await.unwrap()
+    }
+}
