@@ -82,8 +82,7 @@ pub struct ChatMetrics {
     pub member_erasures_unfinished: Gauge,
     orphans: Family<OfKind, Gauge>,
     messages_erased: Counter,
-    pub trade_posts_to_match: Gauge,
-    matches_told: Counter,
+    matches: Matches,
     repairs: Repairs,
     pub streams_open: Gauge,
     streams_ended: Family<Cause, Counter>,
@@ -172,10 +171,6 @@ struct OfKind {
 }
 
 impl ChatMetrics {
-    #[expect(
-        clippy::too_many_lines,
-        reason = "some lines for each metric, and nothing else"
-    )]
     pub fn new(metrics: &Metrics) -> Self {
         metrics.register(|registry| {
             let mut with = Registration(registry);
@@ -256,16 +251,7 @@ impl ChatMetrics {
                     "Messages erased with their rooms or their members",
                     Counter::default(),
                 ),
-                trade_posts_to_match: with.metric(
-                    TRADE_POSTS_TO_MATCH,
-                    "New posts that are to be matched with keywords",
-                    Gauge::default(),
-                ),
-                matches_told: with.metric(
-                    MATCHES_TOLD,
-                    "Members told of a new post with one of their keywords",
-                    Counter::default(),
-                ),
+                matches: Matches::new(&mut with),
                 repairs: Repairs::new(&mut with),
                 streams_open: with.metric(STREAMS_OPEN, "Open event streams", Gauge::default()),
                 streams_ended: with.family(STREAMS_ENDED, "Event streams that ended, by cause"),
@@ -419,8 +405,38 @@ impl ChatMetrics {
         self.messages_erased.inc_by(messages);
     }
 
+    /// So many new posts are to be matched.
+    pub fn posts_to_match(&self, posts: u64) {
+        let posts = i64::try_from(posts).unwrap_or(i64::MAX);
+        self.matches.posts.set(posts);
+    }
+
     pub fn matches_told(&self, members: u64) {
-        self.matches_told.inc_by(members);
+        self.matches.told.inc_by(members);
+    }
+}
+
+/// Of new posts with keywords.
+#[derive(Clone, Debug)]
+struct Matches {
+    posts: Gauge,
+    told: Counter,
+}
+
+impl Matches {
+    fn new(with: &mut Registration<'_>) -> Self {
+        Self {
+            posts: with.metric(
+                TRADE_POSTS_TO_MATCH,
+                "New posts that are to be matched with keywords",
+                Gauge::default(),
+            ),
+            told: with.metric(
+                MATCHES_TOLD,
+                "Members told of a new post with one of their keywords",
+                Counter::default(),
+            ),
+        }
     }
 }
 

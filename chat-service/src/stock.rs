@@ -60,9 +60,7 @@ async fn count(store: &Store, metrics: &ChatMetrics, status: &Status, now: DateT
         .posts
         .count_documents(doc! { "match_at": { "$exists": true } })
         .await?;
-    metrics
-        .trade_posts_to_match
-        .set(i64::try_from(to_match).unwrap_or(i64::MAX));
+    metrics.posts_to_match(to_match);
     let ended = ["done", "failed", "cancelled"];
     let reconciliations = store
         .reconciliations

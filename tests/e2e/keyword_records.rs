@@ -26,7 +26,7 @@ const VALUES: [&str; 5] = ["r", "c", "u", "d", "t"];
 const MEMBER: i64 = 1001;
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas/fixtures/keywords")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas/keyword-fixtures")
 }
 
 fn recorded() -> (WriterSchemas, BTreeMap<&'static str, Record>) {
@@ -215,9 +215,9 @@ fn a_record_that_was_cut_or_is_of_the_other_table_is_refused() {
     }
 }
 
-/// Records the files of `schemas/fixtures/keywords` anew.
+/// Records the files of `schemas/keyword-fixtures` anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "rewrites schemas/fixtures/keywords; run it by name after Debezium's version was changed"]
+#[ignore = "rewrites schemas/keyword-fixtures; run it by name after Debezium's version was changed"]
 async fn record_keyword_fixtures() {
     World::run_before_capture(async |world| {
         let sql = world.sql.clone();

@@ -23,6 +23,11 @@ const SELLER: i64 = 1;
 const WAITS: i64 = 2;
 const FORGETS: i64 = 3;
 
+/// Has Debezium read the table again while it goes on.
+const SNAPSHOT: &str = r#"INSERT INTO debezium_signal VALUES
+    ('again', 'execute-snapshot', '{"data-collections": ["public.keywords"], "type": "incremental"}')"#;
+const MIGRATION: &str = include_str!("../../trade-service/migrations/0010_keywords.sql");
+
 /// Keeps a keyword and answers its id.
 async fn keep(world: &World, member: i64, keyword: &str) -> i64 {
     let request = world.member(member).trade(Method::POST, "/v1/me/keywords");
@@ -146,6 +151,18 @@ async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
         .await;
         assert_eq!(snapshot(world).await, told_before, "a replay tells nobody");
 
+        // What was passed over is read once more, and changes go on after it.
+        let ends = async || world.keywords_topic().end_offsets().await.values().sum::<i64>();
+        let before = ends().await;
+        execute(world, SNAPSHOT).await;
+        eventually("the table is read again", BOUND, async || {
+            let now = ends().await;
+            if now > before { Ok(()) } else { Err(now) }
+        })
+        .await;
+        keep(world, FORGETS, "의자").await;
+        waiting(world, 2).await;
+
         // Emptying one table leaves what was captured of the other.
         let posts = doc! { "state": "live" };
         let there = world.store.posts.count_documents(posts.clone()).await.unwrap();
@@ -170,6 +187,16 @@ async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
             .iter()
             .map(|item| item.get("title"));
         assert_eq!(titles.collect::<Vec<_>>(), [None, None], "the posts are gone");
+
+        // As when a connector that lists the table was there before it: nobody has let Debezium read it, and no
+        // snapshot comes.
+        execute(world, "DROP TABLE keywords").await;
+        sqlx::raw_sql(MIGRATION).execute(&world.sql).await.unwrap();
+        keep(world, WAITS, "의자").await;
+        let chair = seller.create_post(&new_post("의자")).await.unwrap().id;
+        // From its first event, at the process that runs now.
+        let third = told(&Reader::start(&world.member(WAITS)).await, 3).await;
+        assert_eq!(matched(&third).last(), Some(&(chair, "의자", Some("의자"))));
         assert_eq!(world.count("dead_letters").await, 0);
         let complaints = world.logged(&world.chat, &["UnknownTopicOrPartition"]);
         assert!(complaints.is_empty(), "{complaints:?}");

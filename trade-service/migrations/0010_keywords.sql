@@ -12,6 +12,6 @@ CREATE TABLE keywords (
     UNIQUE (member_id, place)
 );
 
--- capture: chat-service tells members of posts with their keywords; it needs to know whose which is. The connector
--- lets no other column out.
+-- Without a list of columns, as with posts.
+-- capture: chat-service tells members of posts with their keywords. The connector passes on three of the columns.
 ALTER PUBLICATION trade_cdc ADD TABLE keywords;

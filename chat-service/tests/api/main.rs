@@ -31,6 +31,7 @@ mod pool;
 mod projection;
 mod queries;
 mod reading;
+mod reconciliations;
 mod refusals;
 mod resume;
 mod rooms;

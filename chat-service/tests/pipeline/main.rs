@@ -9,3 +9,4 @@ mod erasing;
 mod leases;
 mod matches;
 mod projection;
+mod reconciling;
