@@ -1,8 +1,10 @@
 //! The command line: what can be asked for, and the exit codes that scripts may rely on.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use crate::command::{apply, delete, status};
 
 /// Manages Debezium connectors through the REST API of Kafka Connect.
 #[derive(Debug, Parser)]
@@ -39,38 +41,14 @@ pub(crate) enum Command {
     ///
     /// RUNNING does not prove that changes arrive: Debezium retries without end what its database refuses
     /// (a missing grant, a slot that another connector holds), and only the worker's log tells.
-    Apply {
-        /// Connector files, or folders of them
-        #[arg(default_value = "connectors")]
-        paths: Vec<PathBuf>,
-        /// Seconds that one connector may take to be RUNNING
-        #[arg(long, default_value = "60", value_parser = seconds)]
-        timeout: Duration,
-    },
+    Apply(apply::Options),
     /// Show the state of connectors and their tasks
-    Status {
-        /// Connectors; all if none is named
-        names: Vec<String>,
-        /// Print JSON, with whole stack traces
-        #[arg(long)]
-        json: bool,
-        /// Seconds to wait for the answer
-        #[arg(long, default_value = "30", value_parser = seconds)]
-        timeout: Duration,
-    },
+    Status(status::Options),
     /// Delete a connector; its replication slot and publication stay in PostgreSQL
-    Delete {
-        name: String,
-        /// Do not ask
-        #[arg(long, short)]
-        yes: bool,
-        /// Seconds to wait for each answer
-        #[arg(long, default_value = "30", value_parser = seconds)]
-        timeout: Duration,
-    },
+    Delete(delete::Options),
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<u32>() {
         Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
         _ => Err("give a whole number of seconds, 1 or more".to_owned()),
