@@ -1,20 +1,26 @@
 //! Asks on the terminal before something is done that cannot be taken back.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use crate::failure::Failure;
 
-/// Returns if the answer is yes.
-pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
+/// Whether there is somebody to ask.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Returns if the answer is yes, or was given before with `--yes`.
+pub(crate) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !can_ask() {
         return Err(Failure::CannotAsk);
     }
-    print!("{question} [y/N] ");
+    // Standard output may be going elsewhere.
+    eprint!("{question} [y/N] ");
     let mut answer = String::new();
-    let read = io::stdout()
-        .flush()
-        .and_then(|()| io::stdin().read_line(&mut answer));
-    match (read, answer.trim()) {
+    match (io::stdin().read_line(&mut answer), answer.trim()) {
         (Ok(_), "y" | "Y" | "yes") => Ok(()),
         _ => Err(Failure::Declined),
     }

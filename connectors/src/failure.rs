@@ -2,7 +2,11 @@
 
 use std::error::Error;
 
+use anstream::eprintln;
+use anstyle::{AnsiColor, Style};
 use connectors::{ConnectError, config_file::FileError};
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -10,10 +14,17 @@ pub(crate) enum Failure {
     File(#[from] FileError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("not deleted: there is no terminal to ask on; repeat it with --yes if you are sure")]
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0} cannot be read")]
+    Unreadable(String, #[source] std::io::Error),
+    #[error("nothing was done: there is no terminal to ask on; repeat it with --yes if you are sure")]
     CannotAsk,
-    #[error("not deleted")]
+    #[error("nothing was done")]
     Declined,
+    /// The differences were printed.
+    #[error("")]
+    Changes,
     /// Said already.
     #[error("")]
     NotRunning,
@@ -22,33 +33,68 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::File(_) | Self::CannotAsk | Self::Declined => 2,
+            Self::File(_) | Self::Usage(_) | Self::Unreadable(..) | Self::CannotAsk | Self::Declined => 2,
             Self::NotRunning => 5,
+            Self::Changes => 6,
             Self::Connect(error) => match error {
-                ConnectError::InvalidUrl { .. } => 2,
+                ConnectError::InvalidUrl { .. }
+                | ConnectError::UnfitPem { .. }
+                | ConnectError::EmptyPem { .. } => 2,
                 ConnectError::Unreachable { .. }
                 | ConnectError::NoAnswer { .. }
                 | ConnectError::Unauthorized { .. }
+                | ConnectError::Distrusted { .. }
                 | ConnectError::NotConnect { .. } => 3,
                 ConnectError::Refused { .. }
                 | ConnectError::InvalidConfig { .. }
+                | ConnectError::ChangedMeanwhile { .. }
                 | ConnectError::NotFound { .. } => 4,
                 ConnectError::Failed { .. }
                 | ConnectError::Halted { .. }
-                | ConnectError::NotRunning { .. } => 5,
+                | ConnectError::NotReached { .. } => 5,
             },
         }
     }
 
+    /// Whether what comes next would not fare better.
+    pub(crate) fn ends_all(&self) -> bool {
+        self.exit_code() == 3
+    }
+
     pub(crate) fn print(&self) {
-        if matches!(self, Self::NotRunning) {
+        if matches!(self, Self::NotRunning | Self::Changes) {
             return;
         }
-        eprintln!("error: {self}");
+        eprintln!("{ERROR}error{ERROR:#}: {self}");
         // What lies between is how the HTTP client is built.
         let innermost = std::iter::successors(self.source(), |&cause| cause.source()).last();
         if let Some(cause) = innermost {
             eprintln!("  because: {cause}");
         }
+    }
+}
+
+/// Goes on after what has failed, and ends with the first failure; all later ones are printed.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Option<Failure>);
+
+impl Failures {
+    /// An error if it makes no sense to go on.
+    pub(crate) fn add(&mut self, failure: Failure) -> Result<(), Failure> {
+        if failure.ends_all() {
+            if let Some(first) = &self.0 {
+                first.print();
+            }
+            return Err(failure);
+        }
+        match &self.0 {
+            None => self.0 = Some(failure),
+            Some(_) => failure.print(),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        self.0.map_or(Ok(()), Err)
     }
 }

@@ -1,18 +1,28 @@
 //! Manages connectors through Kafka Connect's REST API: what a connector should be is a file, [`apply`]
-//! makes it so.
+//! makes it so, [`lifecycle`] orders it about.
 //!
-//! Decisions are pure ([`plan::Plan`], [`settle::Settling`], [`status::Standing`]); only [`ConnectApi`]
-//! talks to a server, and nothing here prints.
+//! Decisions are pure ([`plan::Plan`], [`settle::Settling`], [`status::Standing`]); only [`ConnectApi`] talks to a server, and nothing here prints.
 
+mod access;
 mod answer;
 mod apply;
 pub mod config_file;
 mod connect_api;
 mod error;
+pub mod lifecycle;
+pub mod offsets;
+mod patience;
+mod placeholder;
 pub mod plan;
+mod reach;
+pub mod secret;
 pub mod settle;
+pub mod slots;
 pub mod status;
+mod validate;
 
-pub use apply::{Outcome, apply, apply_telling};
-pub use connect_api::{Config, ConnectApi};
+pub use access::Access;
+pub use apply::{Outcome, Prepared, apply, prepare};
+pub use connect_api::{Config, ConnectApi, Plugin};
 pub use error::{ConnectError, FieldError};
+pub use patience::Patience;

@@ -11,6 +11,7 @@ mod cli;
 mod command;
 mod failure;
 mod present;
+mod progress;
 
 use std::process::ExitCode;
 

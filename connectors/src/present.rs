@@ -52,12 +52,9 @@ fn reason(trace: &str) -> String {
 
 /// A slot is never dropped silently: it is what makes sure that no change is lost meanwhile.
 pub(crate) fn left_behind(config: &Config) -> String {
-    let Some(slot) = config.get("slot.name") else {
+    let Some((slot, publication)) = slot_and_publication(config) else {
         return String::new();
     };
-    let publication = config
-        .get("publication.name")
-        .map_or("dbz_publication", String::as_str);
     format!(
         "\
 The replication slot {slot} and the publication {publication} stay in PostgreSQL, and Kafka Connect keeps
@@ -68,4 +65,13 @@ If the connector shall not come back, drop them in its database:
   DROP PUBLICATION {publication};
 "
     )
+}
+
+/// What a connector for PostgreSQL has there.
+pub(crate) fn slot_and_publication(config: &Config) -> Option<(&str, &str)> {
+    let slot = config.get("slot.name")?;
+    let publication = config
+        .get("publication.name")
+        .map_or("dbz_publication", String::as_str);
+    Some((slot, publication))
 }

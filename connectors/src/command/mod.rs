@@ -6,7 +6,7 @@ pub(crate) mod status;
 
 use std::time::Duration;
 
-use connectors::{ConnectApi, ConnectError};
+use connectors::{ConnectApi, ConnectError, Patience};
 
 use crate::{
     cli::{Cli, Command},
@@ -14,24 +14,18 @@ use crate::{
 };
 
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
-    let api = ConnectApi::new(&cli.connect_url)?;
+    let api = cli.worker.api()?;
     match cli.command {
-        Command::Apply(options) => apply::run(&api, options).await,
+        Command::Apply(options) => apply::run(&api, &options).await,
         Command::Status(options) => status::run(&api, options).await,
         Command::Delete(options) => delete::run(&api, options).await,
     }
 }
 
-/// Bounds a request by the time that the command's `--timeout` gives.
-async fn within<T>(
-    api: &ConnectApi,
-    timeout: Duration,
-    request: impl Future<Output = Result<T, ConnectError>>,
-) -> Result<T, ConnectError> {
-    tokio::time::timeout(timeout, request).await.unwrap_or_else(|_| {
-        Err(ConnectError::NoAnswer {
-            url: api.url().to_owned(),
-            waited: timeout,
-        })
-    })
+/// Bounds a request by the time that the command's `--timeout` gives; waits for a rebalance within it.
+async fn within<T, F>(api: &ConnectApi, timeout: Duration, request: impl Fn() -> F) -> Result<T, ConnectError>
+where
+    F: Future<Output = Result<T, ConnectError>>,
+{
+    Patience::new(timeout).ask(api.url(), request).await
 }

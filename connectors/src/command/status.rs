@@ -24,7 +24,7 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failure> {
     let Options { names, json, timeout } = options;
-    let mut statuses = within(api, timeout, api.statuses()).await?;
+    let mut statuses = within(api, timeout, || api.statuses()).await?;
     if let Some(missing) = names
         .iter()
         .find(|name| statuses.iter().all(|status| status.name != **name))

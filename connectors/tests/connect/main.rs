@@ -4,4 +4,8 @@
 
 mod apply;
 mod command;
+mod files;
+mod front;
+mod run;
+mod terminal;
 mod world;
