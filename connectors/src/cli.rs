@@ -7,7 +7,7 @@ use connectors::{Access, ConnectApi};
 use secrecy::SecretString;
 
 use crate::{
-    command::{apply, delete, status},
+    command::{apply, delete, lifecycle, offsets, status},
     failure::Failure,
 };
 
@@ -144,6 +144,17 @@ pub(crate) enum Command {
     Apply(apply::Options),
     /// Show the state of connectors and their tasks
     Status(status::Options),
+    /// Restart connectors with their tasks and wait until they are RUNNING
+    Restart(lifecycle::RestartOptions),
+    /// Pause connectors: nothing is captured, tasks and connections stay
+    Pause(lifecycle::Options),
+    /// Stop connectors: nothing is captured, tasks end; PostgreSQL keeps its log for their slots
+    Stop(lifecycle::Options),
+    /// Let connectors go on that were paused or stopped, and wait until they are RUNNING
+    Resume(lifecycle::Options),
+    /// Show or forget how far a connector has got
+    #[command(subcommand)]
+    Offsets(offsets::Offsets),
     /// Delete a connector; its replication slot and publication stay in PostgreSQL
     Delete(delete::Options),
 }

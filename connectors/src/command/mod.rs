@@ -2,11 +2,13 @@
 
 pub(crate) mod apply;
 pub(crate) mod delete;
+pub(crate) mod lifecycle;
+pub(crate) mod offsets;
 pub(crate) mod status;
 
 use std::time::Duration;
 
-use connectors::{ConnectApi, ConnectError, Patience};
+use connectors::{ConnectApi, ConnectError, Patience, lifecycle::Order};
 
 use crate::{
     cli::{Cli, Command},
@@ -18,6 +20,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Apply(options) => apply::run(&api, &options).await,
         Command::Status(options) => status::run(&api, options).await,
+        Command::Restart(options) => lifecycle::restart(&api, &options).await,
+        Command::Pause(options) => lifecycle::order(&api, &options, Order::Pause).await,
+        Command::Stop(options) => lifecycle::order(&api, &options, Order::Stop).await,
+        Command::Resume(options) => lifecycle::order(&api, &options, Order::Resume).await,
+        Command::Offsets(offsets::Offsets::Get(options)) => offsets::get(&api, &options).await,
+        Command::Offsets(offsets::Offsets::Reset(options)) => offsets::reset(&api, &options).await,
         Command::Delete(options) => delete::run(&api, options).await,
     }
 }
