@@ -7,7 +7,7 @@ use connectors::{Access, ConnectApi};
 use secrecy::SecretString;
 
 use crate::{
-    command::{apply, delete, lifecycle, offsets, status},
+    command::{apply, delete, lifecycle, offsets, status, watch},
     failure::Failure,
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for status: everything is RUNNING; for apply --dry-run: nothing would be changed
+  1  watch has ended because of an error
   2  the command line or a connector file is wrong, or the answer was no; nothing was done
   3  Kafka Connect cannot be reached, does not answer, refuses the credentials, or is something else
   4  Kafka Connect refuses the request: invalid configuration, unknown connector, another error
@@ -157,6 +158,12 @@ pub(crate) enum Command {
     Offsets(offsets::Offsets),
     /// Delete a connector; its replication slot and publication stay in PostgreSQL
     Delete(delete::Options),
+    /// Watch connectors and restart those that fail, until SIGTERM
+    ///
+    /// A connector that fails is restarted at once, and after n restarts n²+n minutes after the last, at
+    /// most an hour; an hour without a failure begins anew. Several may run at once: they do not restart
+    /// one failure twice. A connector that is paused or stopped is left alone.
+    Watch(watch::Options),
 }
 
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {

@@ -117,6 +117,11 @@ impl ConnectError {
             _ => false,
         }
     }
+
+    /// Whether the same request can be answered later, without anybody changing how it is made.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NoAnswer { .. }) || self.is_rebalance()
+    }
 }
 
 /// One reason why Connect's validation refuses a field.

@@ -5,6 +5,7 @@ use std::error::Error;
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use connectors::{ConnectError, config_file::FileError};
+use service_kit::lifecycle::TaskError;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
@@ -18,6 +19,8 @@ pub(crate) enum Failure {
     Usage(String),
     #[error("{0} cannot be read")]
     Unreadable(String, #[source] std::io::Error),
+    #[error("cannot listen on {0}; choose another address with --listen or ADMIN_LISTEN")]
+    CannotListen(std::net::SocketAddr, #[source] std::io::Error),
     #[error("nothing was done: there is no terminal to ask on; repeat it with --yes if you are sure")]
     CannotAsk,
     #[error("nothing was done")]
@@ -28,12 +31,20 @@ pub(crate) enum Failure {
     /// Said already.
     #[error("")]
     NotRunning,
+    #[error(transparent)]
+    Watch(#[from] TaskError),
 }
 
 impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::File(_) | Self::Usage(_) | Self::Unreadable(..) | Self::CannotAsk | Self::Declined => 2,
+            Self::Watch(_) => 1,
+            Self::File(_)
+            | Self::Usage(_)
+            | Self::Unreadable(..)
+            | Self::CannotListen(..)
+            | Self::CannotAsk
+            | Self::Declined => 2,
             Self::NotRunning => 5,
             Self::Changes => 6,
             Self::Connect(error) => match error {

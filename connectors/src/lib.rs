@@ -1,7 +1,8 @@
 //! Manages connectors through Kafka Connect's REST API: what a connector should be is a file, [`apply`]
-//! makes it so, [`lifecycle`] orders it about.
+//! makes it so, [`lifecycle`] orders it about, [`watch`] brings it back when it fails.
 //!
-//! Decisions are pure ([`plan::Plan`], [`settle::Settling`], [`status::Standing`]); only [`ConnectApi`] talks to a server, and nothing here prints.
+//! Decisions are pure ([`plan::Plan`], [`settle::Settling`], [`status::Standing`],
+//! [`watch::supervision`]); only [`ConnectApi`] talks to a server, and nothing here prints.
 
 mod access;
 mod answer;
@@ -20,6 +21,7 @@ pub mod settle;
 pub mod slots;
 pub mod status;
 mod validate;
+pub mod watch;
 
 pub use access::Access;
 pub use apply::{Outcome, Prepared, apply, prepare};

@@ -5,6 +5,7 @@ pub(crate) mod delete;
 pub(crate) mod lifecycle;
 pub(crate) mod offsets;
 pub(crate) mod status;
+pub(crate) mod watch;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Offsets(offsets::Offsets::Get(options)) => offsets::get(&api, &options).await,
         Command::Offsets(offsets::Offsets::Reset(options)) => offsets::reset(&api, &options).await,
         Command::Delete(options) => delete::run(&api, options).await,
+        Command::Watch(options) => watch::run(api, options).await,
     }
 }
 

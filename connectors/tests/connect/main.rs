@@ -10,4 +10,5 @@ mod front;
 mod lifecycle;
 mod run;
 mod terminal;
+mod watch;
 mod world;
