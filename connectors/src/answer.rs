@@ -1,6 +1,8 @@
 //! What Kafka Connect answers, told from what anything else would: Connect's errors are JSON with a code
 //! and a message.
 
+use std::collections::BTreeSet;
+
 use reqwest::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -59,6 +61,23 @@ impl Answer {
             .map_err(|error| self.not_connect(format!("its answer to {} is unknown: {error}", self.request)))
     }
 
+    /// For what is asked of a connector.
+    pub(crate) fn found_of<T: DeserializeOwned>(self, connector: &str) -> Result<T, ConnectError> {
+        self.found()?.ok_or_else(|| ConnectError::NotFound {
+            connector: connector.to_owned(),
+        })
+    }
+
+    /// For what a connector is told to do.
+    pub(crate) fn done_by(self, connector: &str) -> Result<(), ConnectError> {
+        if self.status == StatusCode::NOT_FOUND {
+            return Err(ConnectError::NotFound {
+                connector: connector.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     pub(crate) fn done(self) -> Result<(), ConnectError> {
         if self.status == StatusCode::NOT_FOUND {
             return Err(self.refusal()?);
@@ -82,31 +101,55 @@ pub(crate) struct Validation {
 
 #[derive(Deserialize)]
 struct ValidatedField {
+    definition: Option<Definition>,
     value: FieldValue,
+}
+
+#[derive(Deserialize)]
+struct Definition {
+    #[serde(rename = "type")]
+    kind: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct FieldValue {
     name: String,
+    value: Option<String>,
     #[serde(default)]
     errors: Vec<String>,
 }
 
 impl Validation {
     /// In the order of the fields' names. Debezium reports some errors twice, and `error_count` with them.
-    pub(crate) fn errors(self) -> Vec<FieldError> {
-        let fields = self.configs.into_iter().map(|config| config.value);
+    pub(crate) fn errors(&self) -> Vec<FieldError> {
+        let fields = self.configs.iter().map(|config| &config.value);
         let mut errors: Vec<FieldError> = fields
-            .flat_map(|FieldValue { name, errors }| {
-                errors.into_iter().map(move |message| FieldError {
+            .flat_map(|FieldValue { name, errors, .. }| {
+                errors.iter().map(move |message| FieldError {
                     field: name.clone(),
-                    message,
+                    message: message.clone(),
                 })
             })
             .collect();
         errors.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
         errors.dedup();
         errors
+    }
+
+    /// The fields that the connector declares as passwords.
+    pub(crate) fn passwords(&self) -> BTreeSet<String> {
+        let password = |field: &&ValidatedField| {
+            let kind = field.definition.as_ref().and_then(|d| d.kind.as_deref());
+            kind == Some("PASSWORD")
+        };
+        let fields = self.configs.iter().filter(password);
+        fields.map(|field| field.value.name.clone()).collect()
+    }
+
+    /// What Connect read for a field, placeholders filled in. Connectors do not report it for their own.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        let field = self.configs.iter().find(|config| config.value.name == name)?;
+        field.value.value.as_deref()
     }
 }
 
@@ -115,18 +158,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn validation_lists_each_error_once_by_field() {
+    fn validation_lists_each_error_once_by_field_and_the_passwords() {
         let validation: Validation = serde_json::from_value(serde_json::json!({
             "name": "io.example.Connector",
             "error_count": 3,
             "configs": [
                 {"definition": {}, "value": {"name": "slot.name", "value": "X", "errors": ["bad slot"]}},
-                {"definition": {}, "value": {"name": "a.port", "value": "x", "errors": ["no integer", "no integer"]}},
-                {"definition": {}, "value": {"name": "fine", "value": "x", "errors": []}},
+                {"definition": {"type": "INT"}, "value": {"name": "a.port", "value": "x", "errors": ["no integer", "no integer"]}},
+                {"definition": {"type": "PASSWORD"}, "value": {"name": "phrase", "value": null, "errors": []}},
+                {"definition": null, "value": {"name": "fine", "value": "x", "errors": []}},
             ],
         }))
         .unwrap();
         let shown: Vec<String> = validation.errors().iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["a.port: no integer", "slot.name: bad slot"]);
+        assert_eq!(validation.passwords(), BTreeSet::from(["phrase".to_owned()]));
+        assert_eq!(validation.value("fine"), Some("x"));
+        assert_eq!(validation.value("phrase"), None);
     }
 }

@@ -1,16 +1,20 @@
 //! Makes a connector what its configuration says, and waits until it runs: compare, validate, put, watch.
 //! What to do is decided in [`plan`](crate::plan) and [`settle`](crate::settle); this is the order of the
 //! requests.
+//!
+//! It has two steps, so that several connectors can be looked at before the first is changed: [`prepare`]
+//! changes nothing, [`Prepared::carry_out`] does.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep, timeout_at};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use crate::{
     Config, ConnectApi, ConnectError,
-    plan::{Plan, taken_over},
-    settle::Settling,
+    patience::Patience,
+    plan::{Difference, Plan, differences},
+    reach::Awaited,
+    secret::Secrets,
     status::{Standing, Status},
+    validate::validate,
 };
 
 /// What [`apply`] did before the connector was RUNNING.
@@ -24,50 +28,59 @@ pub enum Outcome {
     Restarted,
 }
 
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-const REBALANCE_PAUSE: Duration = Duration::from_millis(250);
-
 /// Creates or updates the connector if it differs, and returns once it and its tasks are RUNNING and have
-/// stayed so for a moment. All of it takes `wait` at most. Applying the same again changes nothing; it
-/// restarts what has failed.
+/// stayed so for a moment. Each of looking and carrying out takes `wait` at most. Applying the same again
+/// changes nothing; it restarts what has failed.
 pub async fn apply(
     api: &ConnectApi,
     name: &str,
     config: &Config,
     wait: Duration,
 ) -> Result<Outcome, ConnectError> {
-    apply_telling(api, name, config, wait, |_| ()).await
+    let prepared = prepare(api, name, config, wait).await?;
+    prepared.carry_out(api, wait, |_| ()).await
 }
 
-/// Like [`apply`], and tells what will be changed once Connect has found it valid, just before it is.
-pub async fn apply_telling(
+/// What has to be done to one connector, found valid by Connect.
+#[derive(Clone)]
+pub struct Prepared {
+    name: String,
+    current: Option<Config>,
+    wanted: Config,
+    plan: Plan,
+    secrets: Secrets,
+    /// How the connector stands, if its configuration is right already.
+    standing: Option<Standing>,
+}
+
+/// Compares and, if something differs, validates. Changes nothing.
+pub async fn prepare(
     api: &ConnectApi,
     name: &str,
     config: &Config,
     wait: Duration,
-    tell: impl FnOnce(&Plan),
-) -> Result<Outcome, ConnectError> {
-    let connector = Connector {
+) -> Result<Prepared, ConnectError> {
+    let awaited = Awaited {
         api,
         name,
-        wanted: named(name, config),
-        start: Instant::now(),
-        wait,
+        patience: Patience::new(wait),
     };
-    let current = connector.patiently(|| api.config(name)).await?;
-    let plan = Plan::new(current.as_ref(), &connector.wanted);
+    let wanted = named(name, config);
+    let current = awaited.ask(|| api.config(name)).await?;
+    let plan = Plan::new(current.as_ref(), &wanted);
+    let (mut passwords, mut standing) = (BTreeSet::new(), None);
     if plan == Plan::Unchanged {
-        return connector.keep_running().await;
+        standing = awaited.status().await?.as_ref().map(Standing::of);
+    } else {
+        passwords = validate(&awaited, &wanted).await?;
     }
-    connector.validate().await?;
-    tell(&plan);
-    connector
-        .patiently(|| api.put_config(name, &connector.wanted))
-        .await?;
-    connector.wait_until_running(&plan).await?;
-    Ok(match plan {
-        Plan::Create => Outcome::Created,
-        Plan::Update(_) | Plan::Unchanged => Outcome::Updated,
+    Ok(Prepared {
+        name: name.to_owned(),
+        current,
+        wanted,
+        plan,
+        secrets: Secrets::new(passwords),
+        standing,
     })
 }
 
@@ -78,107 +91,95 @@ fn named(name: &str, config: &Config) -> Config {
     config
 }
 
-struct Connector<'a> {
-    api: &'a ConnectApi,
-    name: &'a str,
-    wanted: Config,
-    start: Instant,
-    wait: Duration,
+/// Without values, which can be secrets.
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared")
+            .field("name", &self.name)
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
 }
 
-impl Connector<'_> {
-    async fn keep_running(&self) -> Result<Outcome, ConnectError> {
-        let status = self.patiently(|| self.api.status(self.name)).await?;
-        match status.as_ref().map(Standing::of) {
-            Some(Standing::Running) => return Ok(Outcome::Unchanged),
-            // Connect never restarts what has failed by itself.
-            Some(Standing::Failed) => self.patiently(|| self.api.restart_failed(self.name)).await?,
-            Some(Standing::Halted(_) | Standing::Changing) | None => (),
-        }
-        self.wait_until_running(&Plan::Unchanged).await?;
-        Ok(Outcome::Restarted)
+impl Prepared {
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    async fn validate(&self) -> Result<(), ConnectError> {
-        let fields = match self.wanted.get("connector.class") {
-            Some(class) => self.patiently(|| self.api.validate(class, &self.wanted)).await?,
-            None => vec![crate::FieldError {
-                field: "connector.class".to_owned(),
-                message: "is missing; it says which connector this is".to_owned(),
-            }],
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The settings that differ, as they may be shown.
+    pub fn differences(&self) -> Vec<Difference> {
+        differences(self.current.as_ref(), &self.wanted, &self.secrets)
+    }
+
+    /// Whether carrying it out changes the configuration, or restarts a connector that has failed.
+    pub fn does_something(&self) -> bool {
+        self.plan != Plan::Unchanged || self.has_failed()
+    }
+
+    /// Its configuration is right, and it has failed.
+    pub fn has_failed(&self) -> bool {
+        self.standing == Some(Standing::Failed)
+    }
+
+    /// Puts the configuration if it differs, restarts what has failed, and waits until all runs. `tell` is
+    /// given what is seen meanwhile.
+    pub async fn carry_out(
+        &self,
+        api: &ConnectApi,
+        wait: Duration,
+        mut tell: impl FnMut(&Status),
+    ) -> Result<Outcome, ConnectError> {
+        let awaited = Awaited {
+            api,
+            name: &self.name,
+            patience: Patience::new(wait),
         };
-        if !fields.is_empty() {
-            return Err(ConnectError::InvalidConfig {
-                connector: self.name.to_owned(),
-                fields,
-            });
+        if self.plan == Plan::Unchanged {
+            return keep_running(&awaited, &mut tell).await;
         }
-        self.patiently(|| self.api.put_config(self.name, &self.wanted))
-            .await
-    }
-
-    async fn wait_until_running(&self, plan: &Plan) -> Result<(), ConnectError> {
-        let mut settling = Settling::default();
-        let mut last_state = "none yet".to_owned();
-        while self.start.elapsed() < self.wait {
-            let (tasks, status) = match self.look().await {
-                // The time is over, not the server gone: it has answered before.
-                Err(ConnectError::NoAnswer { .. }) => break,
-                seen => seen?,
-            };
-            let standing = match &status {
-                Some(status) if taken_over(plan, &self.wanted, &tasks) => Standing::of(status),
-                _ => Standing::Changing,
-            };
-            let connector = self.name.to_owned();
-            match (settling.observe(self.start.elapsed(), standing), status) {
-                (Some(Standing::Running), _) => return Ok(()),
-                (Some(Standing::Failed), Some(status)) => {
-                    let failures = status.failures();
-                    return Err(ConnectError::Failed { connector, failures });
-                }
-                (Some(Standing::Halted(state)), _) => {
-                    let state = state.to_string();
-                    return Err(ConnectError::Halted { connector, state });
-                }
-                (_, Some(status)) => last_state = status.to_string(),
-                (_, None) => (),
-            }
-            sleep(LOOK_EVERY).await;
+        let plan = self.still_right(&awaited).await?;
+        if plan == Plan::Unchanged {
+            return keep_running(&awaited, &mut tell).await;
         }
-        Err(ConnectError::NotRunning {
-            connector: self.name.to_owned(),
-            state: last_state,
-            waited: self.wait,
+        awaited.ask(|| api.put_config(&self.name, &self.wanted)).await?;
+        awaited
+            .until_running(Some((&plan, &self.wanted)), &mut tell)
+            .await?;
+        Ok(match plan {
+            Plan::Create => Outcome::Created,
+            Plan::Update(_) | Plan::Unchanged => Outcome::Updated,
         })
     }
 
-    /// In this order: a status read after the tasks' configuration is not older than that.
-    async fn look(&self) -> Result<(Vec<Config>, Option<Status>), ConnectError> {
-        let tasks = self.patiently(|| self.api.task_configs(self.name)).await?;
-        let status = self.patiently(|| self.api.status(self.name)).await?;
-        Ok((tasks, status))
-    }
-
-    /// Repeats a request while the workers rebalance, within the time that is left.
-    async fn patiently<T, F>(&self, request: impl Fn() -> F) -> Result<T, ConnectError>
-    where
-        F: Future<Output = Result<T, ConnectError>>,
-    {
-        let deadline = self.start + self.wait;
-        loop {
-            let answer = timeout_at(deadline, request())
-                .await
-                .map_err(|_| ConnectError::NoAnswer {
-                    url: self.api.url().to_owned(),
-                    waited: self.wait,
-                })?;
-            match answer {
-                Err(error) if error.is_rebalance() && Instant::now() + REBALANCE_PAUSE < deadline => {
-                    sleep(REBALANCE_PAUSE).await;
-                }
-                answer => return answer,
-            }
+    /// What was shown and agreed to is carried out, or what somebody else has done of it already.
+    async fn still_right(&self, awaited: &Awaited<'_>) -> Result<Plan, ConnectError> {
+        let current = awaited.ask(|| awaited.api.config(&self.name)).await?;
+        let plan = Plan::new(current.as_ref(), &self.wanted);
+        if current != self.current && plan != Plan::Unchanged {
+            return Err(ConnectError::ChangedMeanwhile {
+                connector: self.name.clone(),
+            });
         }
+        Ok(plan)
     }
+}
+
+async fn keep_running(
+    awaited: &Awaited<'_>,
+    tell: &mut impl FnMut(&Status),
+) -> Result<Outcome, ConnectError> {
+    match awaited.status().await?.as_ref().map(Standing::of) {
+        Some(Standing::Running) => return Ok(Outcome::Unchanged),
+        // Connect never restarts what has failed by itself.
+        Some(Standing::Failed) => {
+            awaited.ask(|| awaited.api.restart_failed(awaited.name)).await?;
+        }
+        Some(Standing::Halted(_) | Standing::Changing) | None => (),
+    }
+    awaited.until_running(None, tell).await?;
+    Ok(Outcome::Restarted)
 }

@@ -2,10 +2,15 @@
 //! strings, which is also the body that `PUT /connectors/NAME/config` takes.
 
 use std::{
-    fs, io,
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
 use serde_json::Value;
 
 use crate::Config;
@@ -25,7 +30,7 @@ pub enum FileError {
     NoFiles { path: PathBuf },
     #[error("{} is not a connector file: the name has to be NAME.json, NAME being the connector's", path.display())]
     Unnamed { path: PathBuf },
-    #[error("{} is not JSON", path.display())]
+    #[error("{} is not the JSON of a connector", path.display())]
     NotJson {
         path: PathBuf,
         source: serde_json::Error,
@@ -34,6 +39,12 @@ pub enum FileError {
     NotStrings { path: PathBuf, found: String },
     #[error("{} must not name another connector: \"name\" is {found:?}; remove it or rename the file", path.display())]
     OtherName { path: PathBuf, found: String },
+    #[error("{} and {} both describe the connector {name}; keep one of them", first.display(), second.display())]
+    SameName {
+        name: String,
+        first: PathBuf,
+        second: PathBuf,
+    },
 }
 
 /// Reads the files, and all `*.json` of the folders, in order. Fails before anything is applied if one of
@@ -47,7 +58,25 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<ConnectorFile>, FileError> {
             files.push(path.clone());
         }
     }
+    refuse_same_names(&files)?;
     files.iter().map(|path| read(path)).collect()
+}
+
+fn refuse_same_names(paths: &[PathBuf]) -> Result<(), FileError> {
+    let mut seen = BTreeMap::new();
+    for path in paths {
+        let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else {
+            continue;
+        };
+        if let Some(first) = seen.insert(name, path) {
+            return Err(FileError::SameName {
+                name: name.to_owned(),
+                first: first.clone(),
+                second: path.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn json_files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
@@ -85,10 +114,14 @@ fn parse(path: &Path, text: &str) -> Result<ConnectorFile, FileError> {
         (Some(stem), Some(extension)) if extension == "json" => stem.to_owned(),
         _ => return Err(FileError::Unnamed { path: path_of() }),
     };
-    let value = serde_json::from_str(text).map_err(|source| FileError::NotJson {
+    let not_json = |source| FileError::NotJson {
         path: path_of(),
         source,
-    })?;
+    };
+    let value: Value = serde_json::from_str(text).map_err(not_json)?;
+    if value.is_object() {
+        let EachOnce = serde_json::from_str(text).map_err(not_json)?;
+    }
     let config = strings(value).map_err(|found| FileError::NotStrings {
         path: path_of(),
         found,
@@ -99,6 +132,33 @@ fn parse(path: &Path, text: &str) -> Result<ConnectorFile, FileError> {
             found: found.clone(),
         }),
         _ => Ok(ConnectorFile { name, config }),
+    }
+}
+
+/// An object without a key that stands there twice: JSON allows it, and the last would count silently.
+struct EachOnce;
+
+impl<'de> Deserialize<'de> for EachOnce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = EachOnce;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EachOnce, A::Error> {
+                let mut keys = BTreeSet::new();
+                while let Some((key, _)) = map.next_entry::<String, de::IgnoredAny>()? {
+                    if let Some(key) = keys.replace(key) {
+                        return Err(de::Error::custom(format!("{key:?} stands there twice")));
+                    }
+                }
+                Ok(EachOnce)
+            }
+        }
+        deserializer.deserialize_map(Keys)
     }
 }
 
@@ -159,7 +219,8 @@ mod tests {
             ),
             (r#"{"a": null}"#, "\"a\" is null"),
             (r#"{"name": "x", "config": {}}"#, "move them to the top"),
-            ("{", "is not JSON"),
+            ("{", "is not the JSON of a connector"),
+            (r#"{"a": "1", "a": "2"}"#, "is not the JSON of a connector"),
             (r#"{"name": "other"}"#, "\"name\" is \"other\""),
         ] {
             let refusal = refusal("dir/x.json", text);
@@ -167,6 +228,24 @@ mod tests {
             assert!(refusal.contains(reason), "{refusal}");
         }
         assert!(refusal("dir/x.yaml", "{}").contains("NAME.json"));
+    }
+
+    #[test]
+    fn two_files_of_one_name_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["a/x.json", "b/x.json"].map(|path| folder.path().join(path));
+        for file in &files {
+            fs::create_dir(file.parent().unwrap()).unwrap();
+            fs::write(file, "{}").unwrap();
+        }
+        let folders = files.each_ref().map(|file| file.parent().unwrap().to_owned());
+        let refusal = read_all(&folders).unwrap_err().to_string();
+        assert!(
+            refusal.ends_with("both describe the connector x; keep one of them"),
+            "{refusal}"
+        );
+        assert!(refusal.contains("a/x.json and "), "{refusal}");
+        assert_eq!(read_all(&folders[..1]).unwrap().len(), 1);
     }
 
     #[test]

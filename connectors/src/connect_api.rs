@@ -1,70 +1,66 @@
 //! Kafka Connect's REST API, one method per request used. The only module that talks to a server; nothing
 //! that it answers or that is printed of it shows credentials.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, error::Error, fmt, iter::successors};
 
 use reqwest::{
-    Method, StatusCode, Url,
+    Method, StatusCode,
     header::{CONTENT_TYPE, LOCATION},
-    redirect,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
+    access::{Access, Way},
     answer::{Answer, Validation},
     error::{ConnectError, FieldError},
+    lifecycle::Order,
+    offsets::Position,
     status::Status,
 };
 
 /// A connector's settings. Connect knows strings only.
 pub type Config = BTreeMap<String, String>;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connect gives up on a request itself after 90 s and says why.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
-
-#[derive(Clone)]
-pub struct ConnectApi {
-    http: reqwest::Client,
-    /// May carry credentials, which reqwest turns into a header.
-    base: Url,
-    /// The same without credentials.
-    shown: String,
+/// A connector that the worker can run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Plugin {
+    pub class: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub version: Option<String>,
 }
+
+/// Settings as Connect keeps them: some may be null, which [`Config`] cannot hold and nothing here needs.
+#[derive(Deserialize)]
+struct Settings {
+    config: BTreeMap<String, Option<String>>,
+}
+
+impl Settings {
+    fn present(self) -> Config {
+        let settings = self.config.into_iter();
+        settings.filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}
+
+/// A worker of Kafka Connect.
+#[derive(Clone)]
+pub struct ConnectApi(Way);
 
 impl ConnectApi {
     /// `base_url` is the worker's REST address, with `user:password@` if it asks for HTTP basic
     /// authentication.
     pub fn new(base_url: &str) -> Result<Self, ConnectError> {
-        let invalid = |reason: String| ConnectError::InvalidUrl {
-            url: without_credentials(base_url),
-            reason,
-        };
-        let base = Url::parse(base_url).map_err(|error| invalid(error.to_string()))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(invalid("it does not begin with http:// or https://".to_owned()));
-        }
-        let mut shown = base.clone();
-        // Both fail only for a URL without a host, and http has one.
-        let _ = shown.set_username("");
-        let _ = shown.set_password(None);
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
-            // Connect never redirects; whoever does is somebody else.
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|error| invalid(error.to_string()))?;
-        Ok(Self {
-            http,
-            base,
-            shown: shown.into(),
-        })
+        Self::with(base_url, &Access::default())
+    }
+
+    pub fn with(base_url: &str, access: &Access) -> Result<Self, ConnectError> {
+        Way::new(base_url, access).map(Self)
     }
 
     /// The address without credentials.
     pub fn url(&self) -> &str {
-        &self.shown
+        &self.0.shown
     }
 
     /// The connector's configuration as it was put, placeholders of config providers unresolved; `None`
@@ -75,12 +71,22 @@ impl ConnectApi {
             .found()
     }
 
-    /// What is wrong with a configuration, by field. Connect resolves the placeholders; Debezium also
+    /// What is wrong with a configuration, by field. Connect fills in the placeholders; Debezium also
     /// connects to the database.
     pub async fn validate(&self, class: &str, config: &Config) -> Result<Vec<FieldError>, ConnectError> {
+        Ok(self.validation(class, config).await?.errors())
+    }
+
+    pub(crate) async fn validation(&self, class: &str, config: &Config) -> Result<Validation, ConnectError> {
         let path = ["connector-plugins", class, "config", "validate"];
-        let validation: Validation = self.call(Method::PUT, &path, &[], Some(config)).await?.parsed()?;
-        Ok(validation.errors())
+        self.call(Method::PUT, &path, &[], Some(config)).await?.parsed()
+    }
+
+    /// The connectors that the worker has installed.
+    pub async fn plugins(&self) -> Result<Vec<Plugin>, ConnectError> {
+        self.call(Method::GET, &["connector-plugins"], &[], None)
+            .await?
+            .parsed()
     }
 
     /// Creates or replaces.
@@ -103,29 +109,37 @@ impl ConnectApi {
         struct Expanded {
             status: Status,
         }
-        let answer = self
-            .call(Method::GET, &["connectors"], &[("expand", "status")], None)
-            .await?;
-        let expanded: BTreeMap<String, Expanded> = answer.parsed()?;
+        let expanded: BTreeMap<String, Expanded> = self.connectors(&[("expand", "status")]).await?;
         Ok(expanded.into_values().map(|connector| connector.status).collect())
+    }
+
+    /// The configurations of all connectors, by name.
+    pub async fn configs(&self) -> Result<BTreeMap<String, Config>, ConnectError> {
+        #[derive(Deserialize)]
+        struct Expanded {
+            info: Settings,
+        }
+        let expanded: BTreeMap<String, Expanded> = self.connectors(&[("expand", "info")]).await?;
+        let configs = expanded.into_iter();
+        Ok(configs
+            .map(|(name, connector)| (name, connector.info.present()))
+            .collect())
+    }
+
+    async fn connectors<T: DeserializeOwned>(&self, query: &[(&str, &str)]) -> Result<T, ConnectError> {
+        self.call(Method::GET, &["connectors"], query, None)
+            .await?
+            .parsed()
     }
 
     /// What the connector has given each of its tasks.
     pub async fn task_configs(&self, name: &str) -> Result<Vec<Config>, ConnectError> {
-        #[derive(Deserialize)]
-        struct TaskConfig {
-            // A task's settings may be null, which Config cannot hold and a comparison does not need.
-            config: BTreeMap<String, Option<String>>,
-        }
         let answer = self
             .call(Method::GET, &["connectors", name, "tasks"], &[], None)
             .await?;
-        let tasks: Option<Vec<TaskConfig>> = answer.found()?;
-        let present = |task: TaskConfig| {
-            let settings = task.config.into_iter();
-            settings.filter_map(|(key, value)| Some((key, value?))).collect()
-        };
-        Ok(tasks.unwrap_or_default().into_iter().map(present).collect())
+        let tasks: Option<Vec<Settings>> = answer.found()?;
+        let tasks = tasks.unwrap_or_default().into_iter();
+        Ok(tasks.map(Settings::present).collect())
     }
 
     /// How far the connector is for good, as a position in PostgreSQL's log: Kafka has acknowledged every record
@@ -153,10 +167,42 @@ impl ConnectApi {
 
     /// Restarts the connector and those of its tasks that have failed.
     pub async fn restart_failed(&self, name: &str) -> Result<(), ConnectError> {
-        let query = [("includeTasks", "true"), ("onlyFailed", "true")];
+        self.restart(name, true).await
+    }
+
+    /// Restarts the connector and its tasks, or those of them that have failed.
+    pub async fn restart(&self, name: &str, only_failed: bool) -> Result<(), ConnectError> {
+        let only_failed = if only_failed { "true" } else { "false" };
+        let query = [("includeTasks", "true"), ("onlyFailed", only_failed)];
         self.call(Method::POST, &["connectors", name, "restart"], &query, None)
             .await?
-            .done()
+            .done_by(name)
+    }
+
+    /// Asks for `pause`, `stop` or `resume`; Connect answers before it is so.
+    pub async fn order(&self, name: &str, order: Order) -> Result<(), ConnectError> {
+        self.call(Method::PUT, &["connectors", name, order.path()], &[], None)
+            .await?
+            .done_by(name)
+    }
+
+    /// How far the connector has got, by its own partitions.
+    pub async fn offsets(&self, name: &str) -> Result<Vec<Position>, ConnectError> {
+        #[derive(Deserialize)]
+        struct Offsets {
+            offsets: Vec<Position>,
+        }
+        let path = ["connectors", name, "offsets"];
+        let answer = self.call(Method::GET, &path, &[], None).await?;
+        let found: Offsets = answer.found_of(name)?;
+        Ok(found.offsets)
+    }
+
+    /// Forgets the offsets. Connect refuses it while the connector is not stopped.
+    pub async fn reset_offsets(&self, name: &str) -> Result<(), ConnectError> {
+        self.call(Method::DELETE, &["connectors", name, "offsets"], &[], None)
+            .await?
+            .done_by(name)
     }
 
     /// False if there was no such connector.
@@ -177,12 +223,12 @@ impl ConnectApi {
         query: &[(&str, &str)],
         body: Option<&Config>,
     ) -> Result<Answer, ConnectError> {
-        let mut url = self.base.clone();
+        let mut url = self.0.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
         let shown = format!("{method} {}", url.path());
-        let mut request = self.http.request(method, url).query(query);
+        let mut request = self.0.http.request(method, url).query(query);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -195,13 +241,13 @@ impl ConnectApi {
 
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(ConnectError::Unauthorized {
-                url: self.shown.clone(),
+                url: self.0.shown.clone(),
                 status: status.as_u16(),
             });
         }
         let answer = Answer {
             request: shown,
-            url: self.shown.clone(),
+            url: self.0.shown.clone(),
             status,
             body: body.into(),
         };
@@ -219,46 +265,31 @@ impl ConnectApi {
     fn no_answer(&self, error: reqwest::Error) -> ConnectError {
         // The sentence names the address already.
         let source = error.without_url();
-        let url = self.shown.clone();
+        let url = self.0.shown.clone();
         if source.is_timeout() && !source.is_connect() {
-            let waited = ANSWER_TIMEOUT;
+            let waited = self.0.request_timeout;
             return ConnectError::NoAnswer { url, waited };
+        }
+        if is_about_certificates(&source) {
+            return ConnectError::Distrusted { url, source };
         }
         ConnectError::Unreachable { url, source }
     }
 }
 
+/// TLS libraries say it only in words.
+fn is_about_certificates(error: &dyn Error) -> bool {
+    let causes = successors(Some(error), |&cause| cause.source());
+    causes.into_iter().any(|cause| {
+        let text = cause.to_string().to_lowercase();
+        ["certificate", "handshake", "tls"]
+            .iter()
+            .any(|word| text.contains(word))
+    })
+}
+
 impl fmt::Debug for ConnectApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ConnectApi").field(&self.shown).finish()
-    }
-}
-
-fn without_credentials(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
-        (None, Some(at)) => url[at + 1..].to_owned(),
-        _ => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_are_never_shown() {
-        let api = ConnectApi::new("http://operator:s3cret@connect:8083/").unwrap();
-        assert_eq!(api.url(), "http://connect:8083/");
-        assert!(!format!("{api:?}").contains("s3cret"));
-        for wrong in [
-            "ftp://operator:s3cret@connect",
-            "http://operator:s3cret@",
-            "operator:s3cret@connect:8083",
-        ] {
-            let error = ConnectApi::new(wrong).unwrap_err().to_string();
-            assert!(!error.contains("s3cret"), "{error}");
-            assert!(error.contains("http://127.0.0.1:8083"), "{error}");
-        }
+        f.debug_tuple("ConnectApi").field(&self.0.shown).finish()
     }
 }

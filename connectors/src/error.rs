@@ -17,15 +17,32 @@ pub enum ConnectError {
     Unreachable { url: String, source: reqwest::Error },
 
     #[error(
+        "the TLS connection to Kafka Connect at {url} failed; check --ca-file and --client-cert, and that the \
+         worker's certificate is for this host"
+    )]
+    Distrusted { url: String, source: reqwest::Error },
+
+    #[error(
+        "{option} holds no certificate in PEM that can be used; a client certificate needs its private key too"
+    )]
+    UnfitPem {
+        option: &'static str,
+        source: reqwest::Error,
+    },
+
+    #[error("{option} holds no certificate in PEM")]
+    EmptyPem { option: &'static str },
+
+    #[error(
         "Kafka Connect at {url} gave no answer within {} s; look at the worker's log, or give it more time \
-         with --timeout",
+         with --timeout or --request-timeout",
         waited.as_secs()
     )]
     NoAnswer { url: String, waited: Duration },
 
     #[error(
-        "Kafka Connect at {url} refuses these credentials (HTTP {status}); give user and password in \
-         CONNECT_URL, as in http://user:password@host:8083"
+        "Kafka Connect at {url} refuses these credentials (HTTP {status}); give user and password with \
+         CONNECT_USER and CONNECT_PASSWORD, or in CONNECT_URL, as in http://user:password@host:8083"
     )]
     Unauthorized { url: String, status: u16 },
 
@@ -62,32 +79,33 @@ pub enum ConnectError {
     },
 
     #[error(
-        "{connector} is {state} because somebody asked for that; if it should run, send PUT \
-         /connectors/{connector}/resume to Kafka Connect"
+        "{connector} is {state} because somebody asked for that; if it should run: connectors \
+         resume {connector}"
     )]
     Halted { connector: String, state: String },
 
     #[error(
-        "{connector} was not RUNNING after {} s, its last state was: {state}; look at the worker's log, or \
+        "{connector} was not {wanted} after {} s, its last state was: {state}; look at the worker's log, or \
          wait longer with --timeout",
         waited.as_secs()
     )]
-    NotRunning {
+    NotReached {
         connector: String,
+        wanted: &'static str,
         state: String,
         waited: Duration,
     },
+
+    #[error(
+        "{connector} was changed by somebody else since it was looked at; nothing was changed here: apply again"
+    )]
+    ChangedMeanwhile { connector: String },
 
     #[error("there is no connector {connector}; `connectors status` lists those that exist")]
     NotFound { connector: String },
 }
 
 impl ConnectError {
-    /// Whether the same request may be answered in a moment.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::NoAnswer { .. }) || self.is_rebalance()
-    }
-
     /// Whether the workers are only agreeing on who runs what, so that the same request will be answered
     /// soon. Connect mostly says so with 409, but reading a connector's tasks answers 500.
     pub fn is_rebalance(&self) -> bool {
@@ -98,6 +116,11 @@ impl ConnectError {
             } => message.contains("rebalance"),
             _ => false,
         }
+    }
+
+    /// Whether the same request can be answered later, without anybody changing how it is made.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NoAnswer { .. }) || self.is_rebalance()
     }
 }
 

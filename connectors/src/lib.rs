@@ -1,21 +1,33 @@
 //! Manages connectors through Kafka Connect's REST API: what a connector should be is a file, [`apply`]
-//! makes it so.
+//! makes it so, [`lifecycle`] orders it about, [`watch`] brings it back when it fails, and [`reconcile`]
+//! finds and repairs the deletes that it has missed.
 //!
-//! Deletes that the capture has missed are found and repaired by [`reconcile`].
-//!
-//! Decisions are pure ([`plan::Plan`], [`settle::Settling`], [`status::Standing`]); only [`ConnectApi`] and what
-//! [`reconcile`] has for PostgreSQL and chat-service talk to servers, and nothing here prints.
+//! Decisions are pure ([`plan::Plan`], [`settle::Settling`], [`status::Standing`],
+//! [`watch::supervision`]); only [`ConnectApi`] and what [`reconcile`] has for PostgreSQL and chat-service talk
+//! to servers, and nothing here prints.
 
+mod access;
 mod answer;
 mod apply;
 pub mod config_file;
 mod connect_api;
 mod error;
+pub mod lifecycle;
+pub mod offsets;
+mod patience;
+mod placeholder;
 pub mod plan;
+mod reach;
 pub mod reconcile;
+pub mod secret;
 pub mod settle;
+pub mod slots;
 pub mod status;
+mod validate;
+pub mod watch;
 
-pub use apply::{Outcome, apply, apply_telling};
-pub use connect_api::{Config, ConnectApi};
+pub use access::Access;
+pub use apply::{Outcome, Prepared, apply, prepare};
+pub use connect_api::{Config, ConnectApi, Plugin};
 pub use error::{ConnectError, FieldError};
+pub use patience::Patience;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::Config;
+use crate::{Config, secret::Secrets};
 
 /// What has to happen to make a connector what its file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,22 +14,12 @@ pub enum Plan {
     Unchanged,
 }
 
-/// One setting that differs. Values are left out: they can be secrets.
+/// One setting that differs. Values are left out: they can be secrets. [`differences`] has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Added(String),
     Changed(String),
     Removed(String),
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Added(key) => write!(f, "+{key}"),
-            Self::Changed(key) => write!(f, "~{key}"),
-            Self::Removed(key) => write!(f, "-{key}"),
-        }
-    }
 }
 
 impl Plan {
@@ -57,6 +47,51 @@ fn changes(current: &Config, wanted: &Config) -> Vec<Change> {
         .filter(|key| !wanted.contains_key(*key))
         .map(|key| Change::Removed(key.clone()));
     added_or_changed.chain(removed).collect()
+}
+
+/// A setting that differs, as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    pub key: String,
+    /// `None` if it is new.
+    pub before: Option<String>,
+    /// `None` if it goes.
+    pub after: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, before, after } = self;
+        match (before, after) {
+            (None, Some(after)) => write!(f, "+ {key}: {after}"),
+            (Some(before), None) => write!(f, "- {key}: {before}"),
+            // What differs is masked.
+            (Some(before), Some(after)) if before == after => {
+                write!(f, "~ {key}: {before} -> another secret")
+            }
+            (Some(before), Some(after)) => write!(f, "~ {key}: {before} -> {after}"),
+            (None, None) => write!(f, "  {key}"),
+        }
+    }
+}
+
+/// The settings that differ, by name; all of them if the connector is new.
+pub fn differences(current: Option<&Config>, wanted: &Config, secrets: &Secrets) -> Vec<Difference> {
+    let none = Config::new();
+    let current = current.unwrap_or(&none);
+    let shown = |config: &Config, key: &String| Some(secrets.shown(key, config.get(key)?));
+    let mut keys: Vec<&String> = current.keys().chain(wanted.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.into_iter()
+        // Connect adds it, and it is the file's name.
+        .filter(|key| *key != "name" && current.get(*key) != wanted.get(*key))
+        .map(|key| Difference {
+            key: key.clone(),
+            before: shown(current, key),
+            after: shown(wanted, key),
+        })
+        .collect()
 }
 
 /// Whether the tasks have been given this configuration. Connect answers a PUT before it has restarted
@@ -97,6 +132,50 @@ mod tests {
                 Change::Changed("b".to_owned()),
                 Change::Removed("c".to_owned()),
             ])
+        );
+    }
+
+    #[test]
+    fn differences_are_shown_with_values_and_without_secrets() {
+        let current = config(&[
+            ("a", "1"),
+            ("b", "2"),
+            ("name", "x"),
+            ("p.password", "hunter2"),
+            ("q.password", "${env:Q}"),
+            ("url", "https://u:old@h"),
+        ]);
+        let wanted = config(&[
+            ("a", "1"),
+            ("b", "3"),
+            ("c", "4"),
+            ("name", "x"),
+            ("p.password", "hunter3"),
+            ("url", "https://u:new@h"),
+        ]);
+        let shown = |current| -> Vec<String> {
+            let differences = differences(current, &wanted, &Secrets::default());
+            differences.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            shown(Some(&current)),
+            [
+                "~ b: 2 -> 3",
+                "+ c: 4",
+                "~ p.password: ******** -> another secret",
+                "- q.password: ${env:Q}",
+                "~ url: https://u:********@h -> another secret",
+            ]
+        );
+        assert_eq!(
+            shown(None),
+            [
+                "+ a: 1",
+                "+ b: 3",
+                "+ c: 4",
+                "+ p.password: ********",
+                "+ url: https://u:********@h"
+            ]
         );
     }
 

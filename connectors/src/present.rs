@@ -1,10 +1,13 @@
 //! What the command shows people, as text. Pure: printing it is left to the caller.
 
+use chrono::{DateTime, SecondsFormat};
 use comfy_table::{Table, presets::NOTHING};
 use connectors::{
     Config,
+    offsets::Position,
     status::{Status, causes},
 };
+use serde_json::Value;
 
 pub(crate) fn table(statuses: &[Status]) -> Table {
     let mut table = Table::new();
@@ -52,12 +55,9 @@ fn reason(trace: &str) -> String {
 
 /// A slot is never dropped silently: it is what makes sure that no change is lost meanwhile.
 pub(crate) fn left_behind(config: &Config) -> String {
-    let Some(slot) = config.get("slot.name") else {
+    let Some((slot, publication)) = slot_and_publication(config) else {
         return String::new();
     };
-    let publication = config
-        .get("publication.name")
-        .map_or("dbz_publication", String::as_str);
     format!(
         "\
 The replication slot {slot} and the publication {publication} stay in PostgreSQL, and Kafka Connect keeps
@@ -68,4 +68,80 @@ If the connector shall not come back, drop them in its database:
   DROP PUBLICATION {publication};
 "
     )
+}
+
+/// What a connector for PostgreSQL has there.
+pub(crate) fn slot_and_publication(config: &Config) -> Option<(&str, &str)> {
+    let slot = config.get("slot.name")?;
+    let publication = config
+        .get("publication.name")
+        .map_or("dbz_publication", String::as_str);
+    Some((slot, publication))
+}
+
+/// How far a connector has got: positions as PostgreSQL writes them, times as people do.
+pub(crate) fn positions(positions: &[Position]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["partition", "field", "value"]);
+    for position in positions {
+        let partition = position.partition.iter();
+        let partition: Vec<String> = partition
+            .map(|(key, value)| format!("{key}={}", plain(value)))
+            .collect();
+        let mut partition = partition.join(" ");
+        let lsns = position.lsns();
+        for (field, value) in position.offset.iter().flatten() {
+            let lsn = lsns.iter().find(|(name, _)| name == field);
+            let shown = match (lsn, field.as_str()) {
+                (Some((_, lsn)), _) => lsn.to_string(),
+                (None, "ts_usec") => time(value),
+                (None, _) => plain(value),
+            };
+            table.add_row([std::mem::take(&mut partition), field.clone(), shown]);
+        }
+    }
+    table
+}
+
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+fn time(micros: &Value) -> String {
+    let time = micros.as_i64().and_then(DateTime::from_timestamp_micros);
+    time.map_or_else(
+        || plain(micros),
+        |time| time.to_rfc3339_opts(SecondsFormat::Millis, true),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_read_as_postgresql_writes_them() {
+        let found: Position = serde_json::from_value(serde_json::json!({
+            "partition": {"server": "trade"},
+            "offset": {"lsn": 29_126_320, "txId": 769, "ts_usec": 1_795_644_374_020_629_i64},
+        }))
+        .unwrap();
+        let shown = positions(&[found]).to_string();
+        let rows: Vec<Vec<&str>> = shown
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                vec!["partition", "field", "value"],
+                vec!["server=trade", "lsn", "0/1BC6EB0"],
+                vec!["ts_usec", "2026-11-25T22:06:14.020Z"],
+                vec!["txId", "769"],
+            ]
+        );
+    }
 }

@@ -204,7 +204,10 @@ async fn cli(world: &World, arguments: &[&str]) -> Ended {
         .args(["reconcile", &world.name, "--timeout", "120"])
         .args(arguments)
         .env("CONNECT_URL", world.stack.connect.url())
-        .env("DATABASE_URL", world.stack.postgres.connection_url(&world.name))
+        .env(
+            "TRADE_DATABASE_URL",
+            world.stack.postgres.connection_url(&world.name),
+        )
         .env("CHAT_ADMIN_URL", world.chat.admin_url())
         .stdin(Stdio::null())
         .output()

@@ -1,9 +1,6 @@
 //! `connectors reconcile`: says what it does at each step, shows what would be closed, asks, and says what was.
 
-use std::{
-    io::{self, IsTerminal, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use clap::Args;
 use connectors::{
@@ -11,7 +8,7 @@ use connectors::{
     reconcile::{self, Candidate, ChatAdmin, Database, ReconcileError, Reconciliation, Reconciling, State},
 };
 
-use crate::{cli::seconds, exit_code};
+use crate::{ask::confirm, cli::seconds, failure::Failure};
 
 /// So many posts are shown where the others are only counted.
 const SHOWN: usize = 20;
@@ -24,7 +21,7 @@ pub(crate) struct Options {
     /// PostgreSQL database of the trade posts, for a role that may read `trade_posts` and write signals
     #[arg(
         long,
-        env = "DATABASE_URL",
+        env = "TRADE_DATABASE_URL",
         hide_env_values = true,
         required_unless_present = "cancel"
     )]
@@ -44,47 +41,6 @@ pub(crate) struct Options {
     /// End a reconciliation that has not ended, with nothing closed
     #[arg(long, value_name = "ID", conflicts_with_all = ["dry_run", "yes"])]
     cancel: Option<String>,
-}
-
-/// Why the command ends with another code than 0.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error(transparent)]
-    Reconcile(#[from] ReconcileError),
-    #[error("there is no terminal to ask on, so nothing is closed; repeat it with --yes if you are sure")]
-    CannotAsk,
-    #[error("nothing is closed")]
-    Declined,
-    #[error("interrupted: nothing is closed")]
-    Interrupted,
-}
-
-impl Failure {
-    pub(crate) fn exit_code(&self) -> u8 {
-        let error = match self {
-            Self::CannotAsk | Self::Declined => return 2,
-            Self::Interrupted => return 6,
-            Self::Reconcile(error) => error,
-        };
-        match error {
-            ReconcileError::Connect(error) => exit_code(error),
-            ReconcileError::DatabaseUrl(_) | ReconcileError::ChatUrl { .. } => 2,
-            ReconcileError::NoDatabase { .. }
-            | ReconcileError::NoChat { .. }
-            | ReconcileError::NotChat { .. } => 3,
-            ReconcileError::Database(_)
-            | ReconcileError::Refused { .. }
-            | ReconcileError::Unfinished { .. }
-            | ReconcileError::Setting { .. }
-            | ReconcileError::NotPublished { .. } => 4,
-            ReconcileError::NotRunning { .. } | ReconcileError::SlotUnread { .. } => 5,
-            ReconcileError::OpenTransactions { .. }
-            | ReconcileError::TimedOut { .. }
-            | ReconcileError::Failed { .. }
-            | ReconcileError::Cancelled { .. }
-            | ReconcileError::Exist { .. } => 6,
-        }
-    }
 }
 
 pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Failure> {
@@ -116,12 +72,12 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
         return Ok(());
     }
     println!("{found}");
-    if found.posts > 0 && !options.yes {
-        let asked = confirm(&format!(
+    if found.posts > 0 {
+        let question = format!(
             "Close these {} posts and erase their chats for good?",
             found.posts
-        ));
-        if let Err(no) = asked {
+        );
+        if let Err(no) = confirm(&question, options.yes) {
             run.cancel().await?;
             return Err(no);
         }
@@ -222,20 +178,5 @@ impl Progress {
             println!("{now}");
             self.said = now;
         }
-    }
-}
-
-fn confirm(question: &str) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::CannotAsk);
-    }
-    print!("{question} [y/N] ");
-    let mut answer = String::new();
-    let read = io::stdout()
-        .flush()
-        .and_then(|()| io::stdin().read_line(&mut answer));
-    match (read, answer.trim()) {
-        (Ok(_), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(Failure::Declined),
     }
 }

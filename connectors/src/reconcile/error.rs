@@ -14,7 +14,7 @@ pub enum ReconcileError {
     DatabaseUrl(#[source] sqlx::Error),
 
     #[error(
-        "PostgreSQL at {address} cannot be reached or lets nobody in; check --database-url (or DATABASE_URL)"
+        "PostgreSQL at {address} cannot be reached or lets nobody in; check --database-url (or TRADE_DATABASE_URL)"
     )]
     NoDatabase { address: String, source: sqlx::Error },
 

@@ -1,36 +1,9 @@
 //! The command `connectors`: what it prints, and its exit codes.
 
-use std::{path::Path, process::Stdio};
-
-use tokio::process::Command;
-
-use crate::world::World;
-
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-/// Runs the command without a terminal.
-async fn connectors(url: &str, arguments: &[&str]) -> Ended {
-    let output = Command::new(env!("CARGO_BIN_EXE_connectors"))
-        .env("CONNECT_URL", url)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap();
-    Ended {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use crate::{
+    run::{connectors, text},
+    world::World,
+};
 
 #[tokio::test]
 async fn a_connector_lives_and_is_deleted() {

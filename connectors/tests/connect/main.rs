@@ -2,6 +2,13 @@
 //! Every test has a database, a connector, a slot and topics of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod access;
 mod apply;
 mod command;
+mod files;
+mod front;
+mod lifecycle;
+mod run;
+mod terminal;
+mod watch;
 mod world;

@@ -1,0 +1,124 @@
+//! How far a connector has got, which Kafka Connect keeps for it, and forgetting that.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    ConnectApi, ConnectError,
+    lifecycle::{self, Order},
+    status::Status,
+};
+
+/// One of the partitions that a connector divides its source into (Debezium for PostgreSQL has one, its
+/// server), and how far it has got there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    pub partition: Map<String, Value>,
+    pub offset: Option<Map<String, Value>>,
+}
+
+/// A position in PostgreSQL's write-ahead log, in the way PostgreSQL writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
+/// Which fields of Debezium's offset are positions in the log.
+const LSN_FIELDS: [&str; 3] = ["lsn", "lsn_proc", "lsn_commit"];
+
+impl Position {
+    /// The positions in the log, by the names that Debezium gives them.
+    pub fn lsns(&self) -> Vec<(&'static str, Lsn)> {
+        let offset = self.offset.iter();
+        offset
+            .flat_map(|offset| {
+                let lsn = |name| Some((name, Lsn(offset.get(name)?.as_u64()?)));
+                LSN_FIELDS.into_iter().filter_map(lsn)
+            })
+            .collect()
+    }
+
+    /// Connect's answer as it is, with the positions as text beside it.
+    pub fn json(&self) -> Value {
+        let texts: Map<String, Value> = self
+            .lsns()
+            .into_iter()
+            .map(|(name, lsn)| (name.to_owned(), lsn.to_string().into()))
+            .collect();
+        json!({ "partition": self.partition, "offset": self.offset, "lsn_text": texts })
+    }
+}
+
+/// Stops the connector, has Connect forget its offsets, and gives the connector the state back that it
+/// had, also if they could not be forgotten. Each step takes `wait` at most.
+pub async fn reset(
+    api: &ConnectApi,
+    name: &str,
+    wait: Duration,
+    mut tell: impl FnMut(&Status),
+) -> Result<(), ConnectError> {
+    let before = api.status(name).await?.ok_or_else(|| ConnectError::NotFound {
+        connector: name.to_owned(),
+    })?;
+    let back = Order::back_to(&before.connector.state);
+    let forgotten = forget(api, name, wait, &mut tell).await;
+    if let Err(error) = forgotten {
+        if let Some(back) = back {
+            // The first error tells more than one that follows from it.
+            let _ = api.order(name, back).await;
+        }
+        return Err(error);
+    }
+    match back {
+        Some(back) => lifecycle::order(api, name, back, wait, tell).await,
+        None => Ok(()),
+    }
+}
+
+async fn forget(
+    api: &ConnectApi,
+    name: &str,
+    wait: Duration,
+    tell: &mut impl FnMut(&Status),
+) -> Result<(), ConnectError> {
+    lifecycle::order(api, name, Order::Stop, wait, tell).await?;
+    let patience = crate::patience::Patience::new(wait);
+    patience.ask(api.url(), || api.reset_offsets(name)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_written_as_postgresql_writes_them() {
+        assert_eq!(Lsn(0).to_string(), "0/0");
+        assert_eq!(Lsn(29_126_320).to_string(), "0/1BC6EB0");
+        assert_eq!(Lsn(0x16_B374_D848).to_string(), "16/B374D848");
+    }
+
+    #[test]
+    fn an_offset_has_the_positions_that_stand_in_it() {
+        let position: Position = serde_json::from_value(json!({
+            "partition": {"server": "trade"},
+            "offset": {"lsn_proc": 29_126_320, "lsn": 29_126_816, "txId": 769, "lsn_commit": null},
+        }))
+        .unwrap();
+        let shown: Vec<_> = position
+            .lsns()
+            .iter()
+            .map(|(name, lsn)| format!("{name}={lsn}"))
+            .collect();
+        assert_eq!(shown, ["lsn=0/1BC70A0", "lsn_proc=0/1BC6EB0"]);
+        assert_eq!(position.json()["lsn_text"]["lsn"], "0/1BC70A0");
+        assert_eq!(position.json()["offset"]["txId"], 769);
+        let none: Position = serde_json::from_value(json!({"partition": {}, "offset": null})).unwrap();
+        assert!(none.lsns().is_empty());
+    }
+}

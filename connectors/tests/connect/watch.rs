@@ -1,0 +1,200 @@
+//! `connectors watch`: what fails is restarted, once per failure, however many watch.
+
+use std::{process::Stdio, time::Duration};
+
+use connectors::{
+    ConnectApi,
+    watch::{Watch, run, supervision::Pace},
+};
+use local_stack::testing;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+    process::{Child, Command},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    front::Front,
+    run::connectors,
+    world::{World, eventually},
+};
+
+const PUBLICATION: &str = "CREATE PUBLICATION trade_cdc FOR TABLE trade_posts (id, seller_id, title, status)";
+
+/// The command as a process, and the address where it answers.
+async fn start(url: &str, arguments: &[&str]) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_connectors"))
+        .args([
+            "watch",
+            "--connect-url",
+            url,
+            "--listen",
+            "127.0.0.1:0",
+            "--interval",
+            "200ms",
+        ])
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = loop {
+        let line = lines
+            .next_line()
+            .await
+            .unwrap()
+            .expect("it says where it answers");
+        if let Some((_, address)) = line.split_once("metrics on ") {
+            break address.trim().to_owned();
+        }
+    };
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, format!("http://{address}"))
+}
+
+async fn get(url: &str, path: &str) -> (u16, String) {
+    let response = reqwest::get(format!("{url}{path}")).await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_failed_connector_is_restarted_and_told_by_metrics() {
+    let mut world = World::new("watched").await;
+    world.execute("DROP PUBLICATION trade_cdc").await;
+    world.apply().await.unwrap_err();
+    let arguments = [
+        "watched",
+        "watched_missing",
+        "--backoff-unit",
+        "2s",
+        "--jitter",
+        "100ms",
+    ];
+    let (mut child, url) = start(world.stack.connect.url(), &arguments).await;
+
+    // Restarted at once, failed again, and due in two units.
+    eventually("restarted and due again", async || {
+        let (_, metrics) = get(&url, "/metrics").await;
+        let told = |line: &str| metrics.contains(line);
+        let next = told(r#"connector_next_restart_timestamp_seconds{connector="watched"} "#);
+        let once = told(r#"connector_restarts_total{connector="watched"} 1"#);
+        if next && once { Ok(metrics) } else { Err(metrics) }
+    })
+    .await;
+    let (_, metrics) = get(&url, "/metrics").await;
+    for line in [
+        "connect_up 1",
+        r#"connector_state{connector="watched",state="RUNNING"} 1"#,
+        r#"connector_task_state{connector="watched",task="0",state="FAILED"} 1"#,
+        r#"connector_state{connector="watched_missing",state="MISSING"} 1"#,
+        r#"connector_restarts_in_a_row{connector="watched"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    assert_eq!(get(&url, "/readyz").await.0, 200);
+    assert_eq!(get(&url, "/livez").await.0, 200);
+
+    world.execute(PUBLICATION).await;
+    eventually("running", async || {
+        let (_, metrics) = get(&url, "/metrics").await;
+        let running =
+            metrics.contains(r#"connector_task_state{connector="watched",task="0",state="RUNNING"} 1"#);
+        if running { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+    let (_, metrics) = get(&url, "/metrics").await;
+    assert!(
+        !metrics.contains(r#"timestamp_seconds{connector="watched"}"#),
+        "{metrics}"
+    );
+
+    let asked = Instant::now();
+    let pid = child.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_away_is_waited_for_and_strangers_are_not() {
+    let stack = testing::stack().await;
+    // Nobody listens there, as long as the listener is not bound again.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (mut child, url) = start(&format!("http://127.0.0.1:{port}"), &[]).await;
+    let (status, report) = get(&url, "/readyz").await;
+    assert_eq!(status, 503, "{report}");
+    eventually("told why", async || {
+        let (_, report) = get(&url, "/readyz").await;
+        if report.contains("cannot be reached") {
+            Ok(())
+        } else {
+            Err(report)
+        }
+    })
+    .await;
+    assert!(get(&url, "/metrics").await.1.contains("connect_up 0"));
+    assert_eq!(get(&url, "/livez").await.0, 200);
+    child.kill().await.unwrap();
+
+    let ended = connectors(stack.registry.url(), &["watch", "--listen", "127.0.0.1:0"]).await;
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    assert!(ended.err.contains("is not Kafka Connect"), "{}", ended.err);
+}
+
+/// The connector fails again right after each restart, so that its states say nothing to one who comes
+/// late. The second supervisor waits a second longer than the first, who restarts.
+#[tokio::test]
+async fn two_supervisors_do_not_restart_one_failure_twice() {
+    let mut world = World::new("twice").await;
+    world.execute("DROP PUBLICATION trade_cdc").await;
+    let front = Front::of(world.stack.connect.url(), "twice").await;
+    world.apply().await.unwrap_err();
+    let shutdown = CancellationToken::new();
+    let second = Duration::from_secs(1);
+    let lots: [fn() -> f64; 2] = [|| 0.0, || 1.0];
+    let mut supervisors = Vec::new();
+    for lot in lots {
+        let watch = Watch {
+            names: Vec::new(),
+            interval: Duration::from_millis(200),
+            pace: Pace {
+                minute: second,
+                jitter: second,
+            },
+            lot,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = ConnectApi::new(&front.url()).unwrap();
+        supervisors.push(tokio::spawn(run(api, watch, listener, shutdown.clone())));
+    }
+    // After the first comes one in two seconds, then one in six. A supervisor that restarts what the other
+    // has restarted already would do so a second later.
+    let seen = eventually("restarted three times", async || {
+        let seen = front.restarts();
+        if seen.len() >= 3 { Ok(seen) } else { Err(seen) }
+    })
+    .await;
+    assert!(seen[1] - seen[0] >= 2 * second, "{seen:?}");
+    assert!(seen[2] - seen[1] >= 6 * second, "{seen:?}");
+    shutdown.cancel();
+    for supervisor in supervisors {
+        supervisor.await.unwrap().unwrap();
+    }
+    world.end().await;
+}
