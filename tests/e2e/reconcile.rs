@@ -26,7 +26,7 @@ use e2e::{
 };
 use futures_util::TryStreamExt;
 use local_stack::{capture::Capture, progress::Progress, services};
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 use reqwest::Method;
 use tokio::{process::Command, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -63,36 +63,10 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
         rename(world, renamed, "아무도 못 본 제목").await;
         go_on_without_snapshot(world, capture).await;
 
-        // Looked at, and then begun and left: nothing is closed.
-        let rooms = async |world: &World| {
-            let mut rooms = world.everything("rooms").await;
-            rooms.retain(|room| room.get_i64("trade_post_id").is_ok_and(|post| post != renamed));
-            rooms
-        };
-        let before = rooms(world).await;
-        let dry = cli(world, &["--dry-run"]).await;
-        assert_eq!(dry.code, Some(0), "{dry:?}");
-        assert_eq!(listed(&dry.out), missed, "{}", dry.err);
-        assert!(dry.out.contains("1000 posts with 1000 open rooms"), "{}", dry.out);
-        let left = begun_and_left(world).await;
-        let refused = cli(world, &["--yes"]).await;
-        assert_eq!(refused.code, Some(4), "{refused:?}");
-        assert!(
-            refused.err.contains(&format!("--cancel {left}")),
-            "{}",
-            refused.err
-        );
-        let cancelled = cli(world, &["--cancel", &left]).await;
-        assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
-        assert!(rooms(world).await == before, "nothing is closed");
+        let before = other_rooms(world, renamed).await;
+        looked_at_and_left(world, &missed, renamed).await;
+        assert!(other_rooms(world, renamed).await == before, "nothing is closed");
         world.known(&created_unseen, BOUND).await;
-        let post = world.store.post(renamed).await.unwrap().unwrap();
-        assert_eq!(post.title.as_deref(), Some("아무도 못 본 제목"));
-        assert_eq!(
-            world.count("notifications").await,
-            2,
-            "its two members are told, and nobody else"
-        );
 
         // In earnest, while posts come, change and go.
         let churn = Churn::start(world);
@@ -160,6 +134,38 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
         assert!(again.out.contains("closed 0 posts"), "{}", again.out);
     })
     .await;
+}
+
+/// All rooms but those of the post.
+async fn other_rooms(world: &World, post: i64) -> Vec<Document> {
+    let mut rooms = world.everything("rooms").await;
+    rooms.retain(|room| room.get_i64("trade_post_id").is_ok_and(|about| about != post));
+    rooms
+}
+
+/// Looked at, and then begun and left. What was changed unseen is known and told by the way.
+async fn looked_at_and_left(world: &World, missed: &BTreeSet<i64>, renamed: i64) {
+    let dry = cli(world, &["--dry-run"]).await;
+    assert_eq!(dry.code, Some(0), "{dry:?}");
+    assert_eq!(&listed(&dry.out), missed, "{}", dry.err);
+    assert!(dry.out.contains("1000 posts with 1000 open rooms"), "{}", dry.out);
+    let left = begun_and_left(world).await;
+    let refused = cli(world, &["--yes"]).await;
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(
+        refused.err.contains(&format!("--cancel {left}")),
+        "{}",
+        refused.err
+    );
+    let cancelled = cli(world, &["--cancel", &left]).await;
+    assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
+    let post = world.store.post(renamed).await.unwrap().unwrap();
+    assert_eq!(post.title.as_deref(), Some("아무도 못 본 제목"));
+    assert_eq!(
+        world.count("notifications").await,
+        2,
+        "its two members are told, and nobody else"
+    );
 }
 
 /// Small chunks, so that there are many; heartbeats often, so that nothing waits for them.
