@@ -28,6 +28,6 @@ pub mod watch;
 
 pub use access::Access;
 pub use apply::{Outcome, Prepared, apply, prepare};
-pub use connect_api::{Config, ConnectApi, Plugin};
+pub use connect_api::{Committed, Config, ConnectApi, Plugin};
 pub use error::{ConnectError, FieldError};
 pub use patience::Patience;

@@ -129,3 +129,63 @@ record! {
         additional_data: Option<HashMap<String, String>>,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(steps: impl IntoIterator<Item = Step>) -> Said {
+        let all: Vec<Notification> = steps
+            .into_iter()
+            .map(|step| Notification { id: "r".into(), step })
+            .collect();
+        by_snapshot(&all).remove("r").unwrap()
+    }
+
+    fn scanned(status: &str, rows: i64) -> Step {
+        Step::TableScanCompleted {
+            status: status.into(),
+            rows,
+        }
+    }
+
+    #[test]
+    fn an_empty_table_is_read_to_its_end_too() {
+        for (status, rows) in [("SUCCEEDED", 7), ("EMPTY", 0)] {
+            let said = heard([Step::Started, scanned(status, rows), Step::Completed]);
+            assert_eq!(
+                (said.rows, said.failure, said.completed),
+                (Some(rows), None, true)
+            );
+        }
+    }
+
+    #[test]
+    fn every_other_end_of_a_scan_is_a_failure_and_the_first_is_told() {
+        for status in [
+            "NO_PRIMARY_KEY",
+            "SKIPPED",
+            "SQL_EXCEPTION",
+            "UNKNOWN_SCHEMA",
+            "",
+            "NEW",
+        ] {
+            let said = heard([scanned(status, 7), Step::Aborted, Step::Completed]);
+            let failure = said.failure.unwrap();
+            assert!(failure.ends_with(status) && said.rows.is_none(), "{failure}");
+        }
+    }
+
+    #[test]
+    fn each_snapshot_is_told_apart() {
+        let of = |id: &str, step| Notification { id: id.into(), step };
+        let all = [
+            of("a", Step::Completed),
+            of("b", Step::Aborted),
+            of("a", Step::Other),
+        ];
+        let said = by_snapshot(&all);
+        assert!(said["a"].completed && said["a"].failure.is_none());
+        assert!(!said["b"].completed && said["b"].failure.is_some());
+    }
+}
