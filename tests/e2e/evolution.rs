@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, process::Stdio};
 
+use connectors::ConnectApi;
 use e2e::{eventually::eventually, world::World};
 use local_stack::capture::Capture;
 use serde_json::{Value, json};
@@ -129,6 +130,26 @@ impl Market<'_> {
         assert_eq!(state, "RUNNING", "{trace}");
     }
 
+    /// Waits until the registry's refusal has stopped the task.
+    async fn stops(&self) {
+        let trace = eventually("the task stops", BOUND, async || {
+            let (state, trace) = self.task().await;
+            if state == "FAILED" { Ok(trace) } else { Err(state) }
+        })
+        .await;
+        assert!(trace.contains("Incompatible artifact"), "{trace}");
+    }
+
+    /// Lets the connector capture these columns, too.
+    async fn capture(&self, columns: &str) {
+        let mut capture = Capture::of_database(&self.world.name);
+        let list = "column.include.list".to_owned();
+        let columns = capture.config().unwrap()[&list].replace("|status", columns);
+        capture.settings.insert(list, columns);
+        let applied = local_stack::capture::apply_connector(self.world.stack, &capture).await;
+        applied.unwrap();
+    }
+
     async fn dead_letters(&self) -> Vec<Value> {
         let url = format!("{}/admin/v1/dead-letters?limit=100", self.world.chat.admin_url());
         let letters: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
@@ -223,12 +244,7 @@ async fn what_is_captured_besides(market: &Market<'_>) {
     market
         .sql("GRANT SELECT (views) ON trade_posts TO debezium")
         .await;
-    let mut capture = Capture::of_database(&market.world.name);
-    let columns = capture.config().unwrap()["column.include.list"].replace("|status", "|status|views");
-    capture.settings.insert("column.include.list".to_owned(), columns);
-    local_stack::capture::apply_connector(market.world.stack, &capture)
-        .await
-        .unwrap();
+    market.capture("|status|views").await;
     market.works("one more column").await;
     let columns = market.columns().await;
     assert_eq!(columns, ["id", "seller_id", "title", "status", "views"]);
@@ -237,6 +253,31 @@ async fn what_is_captured_besides(market: &Market<'_>) {
     market.sql(bigint).await;
     market.works(bigint).await;
     assert_eq!(market.versions().await, versions + 2, "a wider number");
+
+    // Who reads what was written before has no value for a column that cannot be null.
+    market
+        .sql(
+            "ALTER TABLE trade_posts ADD COLUMN likes int;
+             UPDATE trade_posts SET likes = 0;
+             ALTER TABLE trade_posts ALTER COLUMN likes SET NOT NULL;
+             GRANT SELECT (likes) ON trade_posts TO debezium",
+        )
+        .await;
+    market.capture("|status|views|likes").await;
+    let insert = "INSERT INTO trade_posts (seller_id, title, description, price, category, likes)
+                  VALUES (1, '글', '본문', 1, '기타', 1) RETURNING id";
+    let waits: i64 = sqlx::query_scalar(insert)
+        .fetch_one(&market.world.sql)
+        .await
+        .unwrap();
+    market.stops().await;
+    market
+        .sql("ALTER TABLE trade_posts ALTER COLUMN likes SET DEFAULT 0")
+        .await;
+    let connect = ConnectApi::new(market.world.stack.connect.url()).unwrap();
+    connect.restart_failed(&market.world.name).await.unwrap();
+    market.world.known(&[waits], BOUND).await;
+    market.works("a default").await;
     market.runs().await;
     assert_eq!(market.dead_letters().await, [] as [Value; 0]);
 }
@@ -313,12 +354,7 @@ async fn a_needed_column_is_retyped(market: &Market<'_>) {
         )
         .await;
     let unread = market.insert().await;
-    let trace = eventually("the task stops", BOUND, async || {
-        let (state, trace) = market.task().await;
-        if state == "FAILED" { Ok(trace) } else { Err(state) }
-    })
-    .await;
-    println!("{trace}");
+    market.stops().await;
     market.delete(doomed).await;
     assert_eq!(
         market.dead_letters().await,
