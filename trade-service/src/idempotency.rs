@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::database::Chain;
 use crate::metrics::TradeMetrics;
 use crate::post::{NewPost, Violation, add};
 use crate::store::{Store, StoreError};
@@ -82,7 +83,7 @@ pub(crate) async fn sweep(
                 metrics.keys_removed.inc_by(removed);
                 debug!(removed, "old idempotency keys are removed");
             }
-            Some(Err(error)) => warn!(%error, "old idempotency keys stay for now"),
+            Some(Err(error)) => warn!(error = %Chain(&error), "old idempotency keys stay for now"),
             None => break,
         }
         shutdown.run_until_cancelled(sleep_until(next)).await;

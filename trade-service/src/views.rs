@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::database::Chain;
 use crate::metrics::TradeMetrics;
 use crate::store::{Store, StoreError};
 
@@ -129,7 +130,7 @@ impl Views {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!(%error, "views are not written for now, and kept in memory");
+                        warn!(error = %Chain(&error), "views are not written for now, and kept in memory");
                     }
                 }
             }
@@ -140,7 +141,7 @@ impl Views {
     pub(crate) async fn write_last(&self) {
         match timeout(LAST, self.write()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "the last views are lost"),
+            Ok(Err(error)) => warn!(error = %Chain(&error), "the last views are lost"),
             Err(_) => warn!("the last views are lost: PostgreSQL has not taken them within {LAST:?}"),
         }
     }
