@@ -26,7 +26,7 @@ $$;
 
 GRANT USAGE ON SCHEMA public TO debezium;
 
--- By column: what the publication and the connector leave out cannot be read past them either.
+-- By column: what the connector leaves out cannot be read past it either.
 GRANT SELECT (id, seller_id, title, status) ON public.trade_posts TO debezium;
 GRANT SELECT (id, member_id, keyword) ON public.keywords TO debezium;
 

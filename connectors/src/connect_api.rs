@@ -23,6 +23,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connect gives up on a request itself after 90 s and says why.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
 
+/// A source offset that Connect has committed: Kafka has acknowledged every record up to it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Committed {
+    /// The position in PostgreSQL's log.
+    pub lsn: Option<i64>,
+    /// Id of the signal that asked for the incremental snapshot that is under way there.
+    #[serde(rename = "incremental_snapshot_correlation_id")]
+    pub snapshot: Option<String>,
+}
+
 #[derive(Clone)]
 pub struct ConnectApi {
     http: reqwest::Client,
@@ -128,27 +138,24 @@ impl ConnectApi {
         Ok(tasks.unwrap_or_default().into_iter().map(present).collect())
     }
 
-    /// How far the connector is for good, as a position in PostgreSQL's log: Kafka has acknowledged every record
-    /// up to there. `None` before its first.
-    pub async fn committed_lsn(&self, name: &str) -> Result<Option<i64>, ConnectError> {
+    /// How far the connector is for good. `None` before its first record.
+    pub async fn committed(&self, name: &str) -> Result<Option<Committed>, ConnectError> {
         #[derive(Deserialize)]
         struct Offsets {
             offsets: Vec<Offset>,
         }
         #[derive(Deserialize)]
         struct Offset {
-            offset: Option<Position>,
-        }
-        #[derive(Deserialize)]
-        struct Position {
-            lsn: Option<i64>,
+            offset: Option<Committed>,
         }
         let offsets: Option<Offsets> = self
             .call(Method::GET, &["connectors", name, "offsets"], &[], None)
             .await?
             .found()?;
         let offsets = offsets.into_iter().flat_map(|answer| answer.offsets);
-        Ok(offsets.filter_map(|known| known.offset?.lsn).max())
+        Ok(offsets
+            .filter_map(|known| known.offset)
+            .max_by_key(|known| known.lsn))
     }
 
     /// Restarts the connector and those of its tasks that have failed.

@@ -17,5 +17,5 @@ pub mod settle;
 pub mod status;
 
 pub use apply::{Outcome, apply, apply_telling};
-pub use connect_api::{Config, ConnectApi};
+pub use connect_api::{Committed, Config, ConnectApi};
 pub use error::{ConnectError, FieldError};

@@ -9,18 +9,25 @@ use std::{
 
 use chat_service::{
     cdc::change_event::{Change, Event},
+    reconciliation,
     room::DeletionId,
-    store::deletions::Deletion,
+    store::{
+        deletions::Deletion,
+        posts::{PostState, TradePost},
+    },
 };
-use connectors::reconcile::State;
+use connectors::reconcile::{self, ReconcileError, State};
 use e2e::{
+    chats::Deletions,
+    eventually::eventually,
     load::fill,
-    missed::{Servers, go_on_without_snapshot, lose_slot},
+    missed::{Servers, ask_connect, go_on_without_snapshot, lose_slot},
     world::World,
 };
 use futures_util::TryStreamExt;
 use local_stack::{capture::Capture, progress::Progress, services};
 use mongodb::bson::doc;
+use reqwest::Method;
 use tokio::{process::Command, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +36,8 @@ use crate::{again::consumed, insert_posts, records::writer_schemas};
 const POSTS: i64 = 10_000;
 /// One post in so many is deleted while nobody captures.
 const MISSED: i64 = 10;
+/// Ids that the table does not come to.
+const GHOSTS: i64 = 1_000_000;
 const SELLER: i64 = 1;
 const BUYER: i64 = 2;
 /// Between a new post and the next.
@@ -319,4 +328,113 @@ impl Churn {
         self.stop.cancel();
         self.task.await.unwrap()
     }
+}
+
+/// Posts that chat-service takes for live and that were never in the table, each with a room.
+async fn ghosts(world: &World, count: i64) -> BTreeSet<i64> {
+    let ids: BTreeSet<i64> = (GHOSTS..GHOSTS + count).collect();
+    let posts: Vec<TradePost> = ids
+        .iter()
+        .map(|id| TradePost {
+            id: *id,
+            seller_id: Some(SELLER),
+            title: Some("없는 글".into()),
+            status: Some("on_sale".into()),
+            state: PostState::Live,
+            lsn: 1,
+            generation: 1,
+            deleted_at: None,
+            ends: Vec::new(),
+        })
+        .collect();
+    world.store.posts.insert_many(&posts).await.unwrap();
+    let ids_in_order: Vec<i64> = ids.iter().copied().collect();
+    fill::rooms(&world.store, &ids_in_order, BUYER, 1).await;
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_repair_closes_nothing_and_a_confirmed_one_is_finished_whatever_dies() {
+    World::run_before_capture(async |world| {
+        let mut capture = capture(world);
+        let settings = &mut capture.settings;
+        settings.insert("incremental.snapshot.chunk.size".to_owned(), "20".to_owned());
+        world.capture(capture).await;
+        let posts = insert_posts(world, SELLER, 1_000, "here").await;
+        world.known(&posts, BOUND).await;
+        let ghosts = ghosts(world, 3_000).await;
+
+        // The connector is stopped while it reads the table, and the repair is given up.
+        let servers = Servers::of(world);
+        let left = begun_and_left(world).await;
+        ask_connect(world, Method::PUT, "stop").await;
+        let scanning = world.store.reconciliation(&left).await.unwrap().unwrap();
+        assert_eq!(scanning.state, reconciliation::State::Scanning);
+        servers.chat.cancel(&left).await.unwrap();
+        ask_connect(world, Method::PUT, "resume").await;
+        let config = Capture::of_database(&world.name);
+        eventually("the connector runs again", BOUND, async || {
+            let checked = reconcile::check(&servers.connect, &servers.database, &config.connector).await;
+            checked.map_err(|error| error.to_string())
+        })
+        .await;
+
+        // The next one waits for the snapshot that was under way. A post that is there stops it.
+        let run = servers.begin(TIMEOUT).await;
+        let ready = run.ready(|_| {}).await.unwrap();
+        assert_eq!(ready.candidates, Some(3_000));
+        let unseen = doc! { "$set": { "lsn": 1_i64 } };
+        let one = doc! { "_id": posts[7] };
+        world.store.posts.update_one(one, unseen).await.unwrap();
+        match run.second_look(|_| {}).await {
+            Err(ReconcileError::Exist { posts: there }) => assert_eq!(there, [posts[7]]),
+            other => panic!("{other:?}"),
+        }
+        let stopped = world.store.reconciliation(&run.id).await.unwrap().unwrap();
+        assert_eq!(stopped.state, reconciliation::State::Cancelled);
+        assert_eq!(
+            world.deletions().await,
+            Deletions {
+                done: 0,
+                unfinished: 0
+            }
+        );
+
+        // Confirmed, and killed at once.
+        let run = servers.begin(TIMEOUT).await;
+        assert_eq!(run.ready(|_| {}).await.unwrap().candidates, Some(3_000));
+        let url = format!(
+            "{}/admin/v1/reconciliations/{}/confirm",
+            world.chat.admin_url(),
+            run.id
+        );
+        let confirmed = reqwest::Client::new().post(url).send().await.unwrap();
+        assert!(confirmed.status().is_success(), "{confirmed:?}");
+        world.chat.server.kill().unwrap();
+        world.end_transactions().await;
+        let closed_before = world.deletions().await;
+        world.chat.server.restart().await.unwrap();
+        world.erased(3_000, BOUND).await;
+        println!("{closed_before:?} when it was killed");
+        eventually("the repair is done", BOUND, async || {
+            let run = world.store.reconciliation(&run.id).await.unwrap().unwrap();
+            let all = run.closed.posts == 3_000 && run.closed.rooms == 3_000;
+            if run.state == reconciliation::State::Done && all {
+                Ok(())
+            } else {
+                Err(run)
+            }
+        })
+        .await;
+        let closed: BTreeSet<i64> = deletions(world).await.into_keys().collect();
+        assert_eq!(closed, ghosts);
+        world.known(&posts, BOUND).await;
+        let told = doc! { "kind": "room_closed" };
+        assert_eq!(
+            world.store.notifications.count_documents(told).await.unwrap(),
+            6_000
+        );
+        assert_eq!(world.count("dead_letters").await, 0);
+    })
+    .await;
 }

@@ -79,6 +79,7 @@ impl Failure {
             | ReconcileError::NotPublished { .. } => 4,
             ReconcileError::NotRunning { .. } | ReconcileError::SlotUnread { .. } => 5,
             ReconcileError::OpenTransactions { .. }
+            | ReconcileError::OtherSnapshot { .. }
             | ReconcileError::TimedOut { .. }
             | ReconcileError::Failed { .. }
             | ReconcileError::Cancelled { .. }
@@ -97,7 +98,7 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
     let database = Database::new(options.database_url.as_deref().unwrap_or_default())?;
     let connector = options.connector.as_str();
     let settings = reconcile::check(connect, &database, connector).await?;
-    println!("waiting for transactions that are writing now");
+    println!("waiting for transactions and snapshots that are under way");
     let run = Reconciling::begin(connect, &chat, &database, connector, &settings, options.timeout).await?;
     println!(
         "{}: begun; {connector} reads {} rows at once",
