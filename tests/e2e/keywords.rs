@@ -82,6 +82,25 @@ async fn execute(world: &World, statement: &'static str) {
     sqlx::query(statement).execute(&world.sql).await.unwrap();
 }
 
+/// Emptying one table leaves what was captured of the other.
+async fn each_table_is_emptied_alone(world: &World) {
+    let posts = doc! { "state": "live" };
+    let there = world.store.posts.count_documents(posts.clone()).await.unwrap();
+    execute(world, "TRUNCATE keywords").await;
+    waiting(world, 0).await;
+    assert_eq!(
+        world.store.posts.count_documents(posts.clone()).await.unwrap(),
+        there
+    );
+    keep(world, FORGETS, "책상").await;
+    execute(world, "TRUNCATE trade_posts CASCADE").await;
+    eventually_is("posts", BOUND, 0, async || {
+        world.store.posts.count_documents(posts.clone()).await.unwrap()
+    })
+    .await;
+    waiting(world, 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
     World::run(async |world| {
@@ -163,22 +182,7 @@ async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
         keep(world, FORGETS, "의자").await;
         waiting(world, 2).await;
 
-        // Emptying one table leaves what was captured of the other.
-        let posts = doc! { "state": "live" };
-        let there = world.store.posts.count_documents(posts.clone()).await.unwrap();
-        execute(world, "TRUNCATE keywords").await;
-        waiting(world, 0).await;
-        assert_eq!(
-            world.store.posts.count_documents(posts.clone()).await.unwrap(),
-            there
-        );
-        keep(world, FORGETS, "책상").await;
-        execute(world, "TRUNCATE trade_posts CASCADE").await;
-        eventually_is("posts", BOUND, 0, async || {
-            world.store.posts.count_documents(posts.clone()).await.unwrap()
-        })
-        .await;
-        waiting(world, 1).await;
+        each_table_is_emptied_alone(world).await;
         let shown = world.member(WAITS).chat(Method::GET, "/v1/notifications");
         let shown: Value = shown.send().await.unwrap().json().await.unwrap();
         let titles = shown["items"]
