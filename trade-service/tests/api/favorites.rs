@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::service::{Answer, Service, config, new_database};
+use crate::service::{Answer, Service, config, eventually, new_database};
 
 fn path(id: i64) -> String {
     format!("/v1/trade-posts/{id}")
@@ -106,4 +106,47 @@ async fn the_count_is_right_however_many_come_at_once_also_while_the_post_is_cha
     let left = "SELECT (SELECT count(*) FROM favorites) + (SELECT count(*) FROM post_counters)";
     let left: i64 = sqlx::query_scalar(left).fetch_one(&sql).await.unwrap();
     assert_eq!(left, 0, "favourites and counters go with their post");
+}
+
+#[tokio::test]
+async fn a_favorite_and_the_delete_of_its_post_do_not_wait_for_each_other() {
+    let url = new_database("favorites_locks").await;
+    let service = Service::start_with(config(&url)).await;
+    service.until_ready().await;
+    let id = service.new_post(7, &json!({})).await;
+    let sql = PgPool::connect(&url).await.unwrap();
+    let waiting = async |count: i64| {
+        eventually("a statement waits for a lock", async || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&sql).await.unwrap();
+            waiting == count
+        })
+        .await;
+    };
+    // Stops the favourite half way, and the delete behind it.
+    let mut holder = sql.begin().await.unwrap();
+    sqlx::query("SELECT FROM post_counters WHERE trade_post_id = $1 FOR UPDATE")
+        .bind(id)
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let (kept, deleted, ()) = tokio::join!(
+        service.favorite(Method::PUT, 8, id),
+        async {
+            waiting(1).await;
+            service.delete(7, id).await
+        },
+        async {
+            waiting(2).await;
+            holder.rollback().await.unwrap();
+        },
+    );
+    assert_eq!(
+        (kept.status, deleted.status),
+        (204, 204),
+        "{} {}",
+        kept.body,
+        deleted.body
+    );
 }

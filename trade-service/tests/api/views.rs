@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::PgPool;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::proxy::Proxy;
 use crate::service::{Answer, Service, config, eventually, new_database};
@@ -126,14 +126,17 @@ async fn a_row_that_somebody_holds_is_not_waited_for_and_counted_later() {
 }
 
 #[tokio::test]
-async fn the_last_views_are_written_at_shutdown() {
+async fn views_are_few_writes_none_of_them_of_a_post_and_the_last_is_made_at_shutdown() {
     let url = new_database("views_shutdown").await;
     let service = Service::start_with(config(&url)).await;
     service.until_ready().await;
     let id = service.new_post(7, &json!({})).await;
-    for _ in 0..3 {
+    let begun = Instant::now();
+    for _ in 0..100 {
         assert_eq!(service.get(&path(id)).await.status, 200);
     }
+    // One for every two seconds, and one at the end.
+    let most = i64::try_from(begun.elapsed().as_secs() / 2).unwrap() + 2;
     service.shutdown.cancel();
     timeout(Duration::from_mins(1), service.run)
         .await
@@ -146,7 +149,22 @@ async fn the_last_views_are_written_at_shutdown() {
         .fetch_one(&pool)
         .await
         .unwrap();
-    assert_eq!(views, 3);
+    assert_eq!(views, 100);
+    let updates = async |table: &str| -> i64 {
+        sqlx::query_scalar("SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = $1")
+            .bind(table)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+    };
+    // Known once the service's connections have ended.
+    eventually("the writes are counted", async || {
+        updates("post_counters").await > 0
+    })
+    .await;
+    let written = updates("post_counters").await;
+    assert!(written <= most, "{written} writes, at most {most}");
+    assert_eq!(updates("trade_posts").await, 0);
 }
 
 #[tokio::test]
