@@ -11,9 +11,9 @@
 use super::{Filter, Sort};
 
 /// Rows that are walked to see how many pass.
-const FIRST: i64 = 300;
+const FIRST: i64 = 500;
 /// Rows that are walked, if they promise a page, before anything is collected.
-const WALK: i64 = 5_000;
+const WALK: i64 = 10_000;
 /// Most rows that are collected by one filter; what leaves more is walked.
 const COLLECT: i64 = 10_000;
 /// Rows that are walked where every filter leaves more.
@@ -163,16 +163,20 @@ mod tests {
     #[test]
     fn a_frequent_word_is_walked_on_for_and_a_rare_one_collected() {
         let mut way = search();
-        assert_eq!(way.next(), Step::Walk(300));
-        way.walked(300, 10);
-        assert_eq!(way.next(), Step::Walk(960), "630 rows are expected to hold 21");
+        assert_eq!(way.next(), Step::Walk(500));
+        way.walked(500, 10);
+        assert_eq!(
+            way.next(),
+            Step::Walk(1_600),
+            "1,050 rows are expected to hold 21"
+        );
 
         let mut way = search();
-        way.walked(300, 1);
+        way.walked(500, 1);
         assert_eq!(way.next(), Step::Collect(By::Text, 10_000));
         way.not_collected();
-        assert_eq!(way.next(), Step::Walk(19_700));
-        way.walked(19_700, 3);
+        assert_eq!(way.next(), Step::Walk(19_500));
+        way.walked(19_500, 3);
         assert_eq!(way.next(), Step::Collect(By::Text, 100_000));
         way.not_collected();
         assert_eq!(way.next(), Step::Stop);
