@@ -190,7 +190,7 @@ async fn start(url: &str) -> Service {
     let mut config = config(url);
     config.database.connections = 1;
     config.database.statement = Duration::from_secs(30);
-    config.database.request = Duration::from_secs(60);
+    config.database.request = Duration::from_mins(1);
     let service = Service::start_with(config).await;
     service.until_ready().await;
     service

@@ -8,6 +8,7 @@
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helper functions too"
 )]
+#![expect(clippy::print_stdout, reason = "cargo shows what a failed test has printed")]
 
 mod lists;
 mod plan;

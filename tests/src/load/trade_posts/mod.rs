@@ -7,11 +7,11 @@ mod traffic;
 
 use std::{fmt, time::Duration};
 
+pub use self::traffic::Answers;
 use self::{
     service::Service,
     traffic::{Request, creating, inserting, reading},
 };
-use super::Times;
 
 /// How much.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +28,9 @@ pub struct Report {
     pub size: Size,
     /// How long inserting the posts and building the indexes took.
     pub filled_in: Duration,
-    /// From when a request was due until all of its answer was read.
-    pub reads: Times,
-    pub lists: Times,
-    pub searches: Times,
+    pub reads: Answers,
+    pub lists: Answers,
+    pub searches: Answers,
     /// Posts in a second.
     pub inserted: f64,
     pub created: f64,
@@ -78,14 +77,14 @@ impl fmt::Display for Report {
             "{} posts, filled in {:.1?}; {} requests/s of each kind for {:?}",
             self.size.posts, self.filled_in, self.size.rate, self.size.duration
         )?;
-        for (name, times) in [
+        for (name, Answers { times, refused }) in [
             ("read", &self.reads),
             ("list", &self.lists),
             ("search", &self.searches),
         ] {
             writeln!(
                 f,
-                "  {name:<8} p50 {:>8.1?}   p99 {:>8.1?}   max {:>8.1?}",
+                "  {name:<8} p50 {:>8.1?}   p99 {:>8.1?}   max {:>8.1?}   {refused} refused",
                 times.percentile(50),
                 times.percentile(99),
                 times.percentile(100)

@@ -57,8 +57,16 @@ pub(super) enum Request {
     Search,
 }
 
-/// How long the answers took.
-pub(super) async fn reading(service: &Service, kind: Request, size: Size, duration: Duration) -> Times {
+/// What came of requests of one kind.
+#[derive(Debug)]
+pub struct Answers {
+    /// From when a request was due until all of its answer was read.
+    pub times: Times,
+    /// With 503, because the service had more to do than it could.
+    pub refused: usize,
+}
+
+pub(super) async fn reading(service: &Service, kind: Request, size: Size, duration: Duration) -> Answers {
     let mut ticks = interval(Duration::from_secs(1) / size.rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut asked = JoinSet::new();
@@ -71,12 +79,23 @@ pub(super) async fn reading(service: &Service, kind: Request, size: Size, durati
         let request = request(service, kind, size, number);
         asked.spawn(async move {
             let answer = request.send().await.expect("an answer");
-            assert_eq!(answer.status(), StatusCode::OK);
+            let status = answer.status();
+            assert!(
+                [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&status),
+                "{status}"
+            );
             answer.bytes().await.expect("all of it");
-            due.elapsed()
+            (due.elapsed(), status)
         });
     }
-    asked.join_all().await.into_iter().collect()
+    let answers = asked.join_all().await;
+    Answers {
+        refused: answers
+            .iter()
+            .filter(|(_, status)| *status != StatusCode::OK)
+            .count(),
+        times: answers.into_iter().map(|(took, _)| took).collect(),
+    }
 }
 
 fn request(service: &Service, kind: Request, size: Size, number: usize) -> RequestBuilder {

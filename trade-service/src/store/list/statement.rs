@@ -127,17 +127,30 @@ fn conditions(query: &mut QueryBuilder<Postgres>, filter: &Filter, filters: &[By
                     query.push(" AND price <= ").push_bind(price);
                 }
             }
-            By::Text => {
-                query
-                    .push(" AND (strpos(lower(title), lower(")
-                    .push_bind(filter.text.clone());
-                query
-                    .push(")) > 0 OR strpos(lower(body), lower(")
-                    .push_bind(filter.text.clone());
-                query.push(")) > 0)");
-            }
+            By::Text => text(query, filter.text.as_deref().unwrap_or_default()),
         }
     }
+}
+
+/// That `wanted` occurs in a row, whatever its case. Making lower case is most of what a row costs, and is left out
+/// where nothing has a case, as in Korean.
+fn text(query: &mut QueryBuilder<Postgres>, wanted: &str) {
+    let [title, body, end] = if has_case(wanted) {
+        [
+            " AND (strpos(lower(title), lower(",
+            ")) > 0 OR strpos(lower(body), lower(",
+            ")) > 0)",
+        ]
+    } else {
+        [" AND (strpos(title, ", ") > 0 OR strpos(body, ", ") > 0)"]
+    };
+    query.push(title).push_bind(wanted.to_owned());
+    query.push(body).push_bind(wanted.to_owned()).push(end);
+}
+
+fn has_case(text: &str) -> bool {
+    text.chars()
+        .any(|c| !c.to_lowercase().eq([c]) || !c.to_uppercase().eq([c]))
 }
 
 /// That an index finds the row: it may not contain `text`, but no row that does is left out.
@@ -227,6 +240,12 @@ mod tests {
     #[test]
     fn wildcards_in_a_search_are_literal() {
         assert_eq!(contains(r"100%_\의자"), r"%100\%\_\\의자%");
+    }
+
+    #[test]
+    fn only_what_has_a_case_is_compared_in_lower_case() {
+        assert!(has_case("아이폰 13 Pro") && has_case("é") && has_case("ß"));
+        assert!(!has_case("원목 책상 120x60".replace('x', "×").as_str()) && !has_case("😀 100%"));
     }
 
     #[test]
