@@ -367,7 +367,8 @@ async fn an_interrupted_repair_closes_nothing_and_a_confirmed_one_is_finished_wh
     World::run_before_capture(async |world| {
         let mut capture = capture(world);
         let settings = &mut capture.settings;
-        settings.insert("incremental.snapshot.chunk.size".to_owned(), "20".to_owned());
+        // So many chunks that the connector is stopped among them.
+        settings.insert("incremental.snapshot.chunk.size".to_owned(), "4".to_owned());
         world.capture(capture).await;
         let posts = insert_posts(world, SELLER, 1_000, "here").await;
         world.known(&posts, BOUND).await;
