@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{apply, delete, status};
+use crate::command::{apply, delete, doctor, schemas, status};
 
 /// Manages Debezium connectors through the REST API of Kafka Connect.
 #[derive(Debug, Parser)]
@@ -26,11 +26,12 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; for status: everything is RUNNING
+  0  done; for status: everything is RUNNING; for doctor: nothing is wrong
   2  the command line or a connector file is wrong; nothing was done
-  3  Kafka Connect cannot be reached, does not answer, refuses the credentials, or is something else
-  4  Kafka Connect refuses the request: invalid configuration, unknown connector, another error
-  5  a connector or a task is not RUNNING";
+  3  Kafka Connect (or the registry, or PostgreSQL) cannot be reached, does not answer, refuses the
+     credentials, or is something else
+  4  it refuses the request: invalid configuration, unknown connector or subject, another error
+  5  a connector or a task is not RUNNING; doctor found something wrong; a schema cannot be read";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -42,9 +43,16 @@ pub(crate) enum Command {
     /// RUNNING does not prove that changes arrive: Debezium retries without end what its database refuses
     /// (a missing grant, a slot that another connector holds), and only the worker's log tells.
     Apply(apply::Options),
-    /// Show the state of connectors and their tasks
+    /// Show the state of connectors and their tasks, and of what they read from and write to
     Status(status::Options),
-    /// Delete a connector; its replication slot and publication stay in PostgreSQL
+    /// Say what is wrong with the capture, and what to do
+    ///
+    /// Changes nothing. What is not given an address is not looked at. Exits with 5 if something is wrong;
+    /// warnings are none.
+    Doctor(doctor::Options),
+    /// Look at, and set up, the schema registry
+    Schemas(schemas::Options),
+    /// Delete a connector; its replication slot and publication stay in PostgreSQL unless they are named
     Delete(delete::Options),
 }
 

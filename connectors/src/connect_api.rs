@@ -147,7 +147,7 @@ impl ConnectApi {
         answer.done().map(|()| true)
     }
 
-    async fn call(
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &[&str],

@@ -4,13 +4,24 @@
 //! Decisions are pure ([`plan::Plan`], [`settle::Settling`], [`status::Standing`]); only [`ConnectApi`]
 //! talks to a server, and nothing here prints.
 
+pub mod access;
 mod answer;
 mod apply;
 pub mod config_file;
 mod connect_api;
+mod connect_read;
+pub mod database;
+pub mod doctor;
 mod error;
+pub mod kafka;
+pub mod lsn;
+pub mod offset;
 pub mod plan;
+pub mod registry;
+pub mod schemas;
 pub mod settle;
+pub mod shipped;
+pub mod slot;
 pub mod status;
 
 pub use apply::{Outcome, apply, apply_telling};

@@ -1,7 +1,10 @@
 //! One file per command: its options, and what it does.
 
+mod access;
 pub(crate) mod apply;
 pub(crate) mod delete;
+pub(crate) mod doctor;
+pub(crate) mod schemas;
 pub(crate) mod status;
 
 use std::time::Duration;
@@ -18,6 +21,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Apply(options) => apply::run(&api, options).await,
         Command::Status(options) => status::run(&api, options).await,
+        Command::Doctor(options) => doctor::run(&api, options).await,
+        Command::Schemas(options) => schemas::run(options).await,
         Command::Delete(options) => delete::run(&api, options).await,
     }
 }

@@ -4,4 +4,5 @@
 
 mod apply;
 mod command;
+mod doctor;
 mod world;

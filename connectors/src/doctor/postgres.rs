@@ -1,0 +1,418 @@
+//! What PostgreSQL says of the capture.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::finding::{Finding, bytes, time};
+use crate::{
+    database::{Grants, Identity, Publication, Settings},
+    offset::Offsets,
+    shipped::{COLUMNS, TABLE},
+    slot::Slot,
+    status::Standing,
+};
+
+pub(crate) fn wal_level(settings: &Settings) -> Finding {
+    let seen = format!("wal_level={}", settings.wal_level);
+    if settings.wal_level == "logical" {
+        Finding::ok("wal-level", seen)
+    } else {
+        Finding::wrong(
+            "wal-level",
+            seen,
+            "set wal_level=logical in postgresql.conf and restart PostgreSQL",
+        )
+    }
+}
+
+pub(crate) fn wal_keep(settings: &Settings) -> Finding {
+    match settings.max_slot_wal_keep {
+        Some(limit) => Finding::ok("wal-keep", format!("max_slot_wal_keep_size={}", bytes(limit))),
+        None => Finding::warning(
+            "wal-keep",
+            "max_slot_wal_keep_size is not set: a slot that nobody reads fills PostgreSQL's disk",
+            "set it to what the disk can spare, and alarm at half of it",
+        ),
+    }
+}
+
+pub(crate) fn publication(name: &str, publication: Option<&Publication>) -> Finding {
+    const CHECK: &str = "publication";
+    let Some(publication) = publication else {
+        return Finding::wrong(
+            CHECK,
+            format!("there is no publication {name}"),
+            "let trade-service migrate the database; its migration 0002 makes the publication",
+        );
+    };
+    let mut faults = Vec::new();
+    if !publication.left_out.is_empty() {
+        faults.push(format!("it leaves out {}", publication.left_out.join(", ")));
+    }
+    match publication.tables.iter().find(|table| table.name == TABLE) {
+        None => faults.push(format!("{TABLE} is not in it")),
+        Some(table) => {
+            let published: BTreeSet<&str> = table.columns.iter().map(String::as_str).collect();
+            let wanted = BTreeSet::from(COLUMNS);
+            let list = |columns: &mut dyn Iterator<Item = &&str>| columns.copied().collect::<Vec<_>>().join(", ");
+            let missing = list(&mut wanted.difference(&published));
+            let excess = list(&mut published.difference(&wanted));
+            if !missing.is_empty() {
+                faults.push(format!("it lacks {missing} of {TABLE}"));
+            }
+            if !excess.is_empty() {
+                faults.push(format!("it lets {excess} of {TABLE} leave the database"));
+            }
+            if let Some(filter) = &table.row_filter {
+                faults.push(format!("it leaves out rows of {TABLE} that are not {filter}"));
+            }
+        }
+    }
+    for table in ["public.debezium_signal", "public.debezium_heartbeat"] {
+        if publication.tables.iter().all(|published| published.name != table) {
+            faults.push(format!("{table} is not in it"));
+        }
+    }
+    if faults.is_empty() {
+        return Finding::ok(CHECK, format!("{name}: {} of {TABLE}", COLUMNS.join(", ")));
+    }
+    Finding::wrong(
+        CHECK,
+        format!("{name}: {}", faults.join("; ")),
+        format!(
+            "ALTER PUBLICATION {name} SET TABLE {TABLE} ({}), public.debezium_signal, public.debezium_heartbeat; \
+             ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate'); deletes that were left out are found by `connectors reconcile`",
+            COLUMNS.join(", ")
+        ),
+    )
+}
+
+pub(crate) fn replica_identity(identity: Option<&Identity>) -> Finding {
+    const CHECK: &str = "replica-identity";
+    let next = format!("ALTER TABLE {TABLE} REPLICA IDENTITY DEFAULT");
+    let Some(identity) = identity else {
+        return Finding::wrong(
+            CHECK,
+            format!("there is no table {TABLE}"),
+            "check that --database-url names the database of the trade posts, and that trade-service has migrated it",
+        );
+    };
+    if identity.primary_key != ["id"] {
+        return Finding::wrong(
+            CHECK,
+            format!("the primary key of {TABLE} is ({})", identity.primary_key.join(", ")),
+            "chats belong to a post by its id: make that the primary key",
+        );
+    }
+    match identity.replica_identity.as_str() {
+        "d" => Finding::ok(CHECK, "the primary key, id"),
+        "f" => Finding::wrong(
+            CHECK,
+            "FULL: PostgreSQL refuses to change or delete posts, because the publication does not have all columns",
+            next,
+        ),
+        "n" => Finding::wrong(CHECK, "NOTHING: PostgreSQL refuses to change or delete posts", next),
+        _ => Finding::wrong(CHECK, "an index: records may have another key than the id", next),
+    }
+}
+
+pub(crate) fn grants(role: &str, grants: Option<&Grants>) -> Finding {
+    const CHECK: &str = "grants";
+    const NEXT: &str = "run connectors/postgres.sql as a superuser in the database of the trade posts";
+    match grants {
+        None => Finding::wrong(CHECK, format!("there is no role {role}"), NEXT),
+        Some(Grants { missing, .. }) if !missing.is_empty() => {
+            Finding::wrong(CHECK, format!("{role} lacks {}", missing.join(", ")), NEXT)
+        }
+        Some(Grants { excess, .. }) if !excess.is_empty() => {
+            let excess = excess.join(", ");
+            Finding::warning(
+                CHECK,
+                format!("{role} may also read {excess} of {TABLE}"),
+                format!("REVOKE SELECT ON {TABLE} FROM {role}, and then run connectors/postgres.sql"),
+            )
+        }
+        Some(_) => Finding::ok(CHECK, format!("{role} may do what it needs")),
+    }
+}
+
+/// Whether our connector, and it alone, reads through the slot. `others` are connectors of the same Kafka
+/// Connect that name it too.
+pub(crate) fn slot(name: &str, slot: Option<&Slot>, standing: Option<&Standing>, others: &[String]) -> Finding {
+    const CHECK: &str = "slot";
+    if !others.is_empty() {
+        return Finding::wrong(
+            CHECK,
+            format!("{} names the slot {name} too", others.join(", ")),
+            "give each connector a slot.name of its own: each change reaches only one of them",
+        );
+    }
+    let Some(slot) = slot else {
+        return Finding::wrong(
+            CHECK,
+            format!("there is no slot {name}"),
+            "Debezium makes it when the connector starts: `connectors apply`. If there was one, what was deleted since is missed: run `connectors reconcile` then",
+        );
+    };
+    let running = standing.is_none_or(|standing| *standing == Standing::Running);
+    match &slot.reader {
+        Some(reader) if !running || !reader.application.starts_with("Debezium") => {
+            let address = reader.address.as_deref().unwrap_or("this machine");
+            Finding::wrong(
+                CHECK,
+                format!(
+                    "{name} is held by somebody else: process {} of {:?}, application {:?}, from {address}",
+                    reader.pid, reader.user, reader.application
+                ),
+                format!("end that reader, or give it a slot of its own; SELECT pg_terminate_backend({}) cuts it off", reader.pid),
+            )
+        }
+        Some(reader) => Finding::ok(
+            CHECK,
+            format!("{name}, read by process {} of {:?}, {} behind", reader.pid, reader.user, bytes(slot.lag_bytes())),
+        ),
+        None if running => Finding::wrong(
+            CHECK,
+            format!("nobody reads through {name}, though the connector is RUNNING"),
+            "Debezium tries again and again: the worker's log says why (a missing grant, a slot that was held, a database that is away)",
+        ),
+        None => Finding::warning(
+            CHECK,
+            format!("nobody reads through {name}, which keeps {} of log", bytes(slot.retained_bytes())),
+            "start the connector before the disk or max_slot_wal_keep_size ends that",
+        ),
+    }
+}
+
+pub(crate) fn wal_status(slot: &Slot, settings: &Settings) -> Finding {
+    const CHECK: &str = "wal-status";
+    const LOST: &str = "drop the slot with SELECT pg_drop_replication_slot(…), restart the connector, which makes a new one, and run `connectors reconcile`: deletes in between are missed";
+    let seen = format!("{}, keeps {} of log", slot.wal_status, bytes(slot.retained_bytes()));
+    if let Some(reason) = &slot.invalidation_reason {
+        return Finding::wrong(CHECK, format!("PostgreSQL has given the slot up: {reason}"), LOST);
+    }
+    match (slot.wal_status.as_str(), slot.safe_bytes, settings.max_slot_wal_keep) {
+        ("lost", ..) => Finding::wrong(CHECK, "the log that the slot needs is removed", LOST),
+        ("unreserved", ..) => Finding::wrong(
+            CHECK,
+            format!("{seen}; it is lost at the next checkpoint"),
+            "have the connector read on at once, or raise max_slot_wal_keep_size",
+        ),
+        (_, Some(safe), Some(limit)) if safe < limit / 2 => Finding::warning(
+            CHECK,
+            format!("{seen}; lost after {} more", bytes(safe)),
+            "have the connector read on, or raise max_slot_wal_keep_size",
+        ),
+        ("extended", ..) => Finding::warning(
+            CHECK,
+            format!("{seen}, more than max_wal_size"),
+            "the connector is far behind: see `running`, `slot` and `heartbeat`",
+        ),
+        _ => Finding::ok(CHECK, seen),
+    }
+}
+
+/// Whether something was changed that the connector has not read and the slot does not have any more.
+pub(crate) fn slot_gap(slot: Option<&Slot>, offsets: Option<&Offsets>) -> Finding {
+    const CHECK: &str = "slot-gap";
+    const NEXT: &str = "what was deleted in between will never be captured: start the connector again (if it refuses, its offsets have to be reset first), and run `connectors reconcile`";
+    let Some(offsets) = offsets else {
+        return Finding::unseen(CHECK, "Kafka Connect does not say how far the connector has come");
+    };
+    match (slot, offsets.furthest()) {
+        (_, None) => Finding::ok(CHECK, "the connector has read nothing yet"),
+        (None, Some(offset)) => Finding::wrong(
+            CHECK,
+            format!("the slot was lost: the connector had read up to {offset}, and nothing keeps the log since then"),
+            NEXT,
+        ),
+        (Some(slot), Some(offset)) => match slot.gap_bytes(offset) {
+            0 => Finding::ok(CHECK, "the slot has everything that the connector has not read"),
+            gap => Finding::wrong(
+                CHECK,
+                format!(
+                    "the slot was made anew or moved: the connector has read up to {offset}, the slot begins at {}; {} of log in between",
+                    slot.confirmed_lsn.unwrap_or(slot.current_lsn),
+                    bytes(gap)
+                ),
+                NEXT,
+            ),
+        },
+    }
+}
+
+/// `age` is that of the connector's last heartbeat, `interval` the time between two.
+pub(crate) fn heartbeat(age: Option<Duration>, interval: Duration) -> Finding {
+    const CHECK: &str = "heartbeat";
+    const NEXT: &str = "the connector does not reach the database, or tries again without end: see `running` and `slot`, and the worker's log";
+    let bound = (interval * 6).max(Duration::from_secs(30));
+    match age {
+        None => Finding::wrong(CHECK, "there was never one", NEXT),
+        Some(age) if age > bound => Finding::wrong(CHECK, format!("{} ago", time(age)), NEXT),
+        Some(age) => Finding::ok(CHECK, format!("{} ago", time(age))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        database::PublishedTable,
+        doctor::finding::Level,
+        lsn::Lsn,
+        slot::{Reader, tests::healthy},
+        status::State,
+    };
+
+    fn settings() -> Settings {
+        Settings {
+            wal_level: "logical".to_owned(),
+            max_slot_wal_keep: Some(2 << 30),
+        }
+    }
+
+    #[test]
+    fn the_log_has_to_be_logical_and_bounded() {
+        assert_eq!(wal_level(&settings()).level, Level::Ok);
+        assert_eq!(wal_keep(&settings()).level, Level::Ok);
+        let other = Settings {
+            wal_level: "replica".to_owned(),
+            max_slot_wal_keep: None,
+        };
+        assert_eq!(wal_level(&other).level, Level::Wrong);
+        assert_eq!(wal_keep(&other).level, Level::Warning);
+    }
+
+    #[test]
+    fn a_publication_has_four_columns_and_every_row_and_operation() {
+        let table = |name: &str, columns: &[&str]| PublishedTable {
+            name: name.to_owned(),
+            columns: columns.iter().map(|&column| column.to_owned()).collect(),
+            row_filter: None,
+        };
+        let right = Publication {
+            left_out: Vec::new(),
+            tables: vec![
+                table(TABLE, &["status", "id", "seller_id", "title"]),
+                table("public.debezium_signal", &["id"]),
+                table("public.debezium_heartbeat", &["id"]),
+            ],
+        };
+        let seen = |change: &dyn Fn(&mut Publication)| {
+            let mut changed = right.clone();
+            change(&mut changed);
+            let finding = publication("trade_cdc", Some(&changed));
+            (finding.level, finding.seen)
+        };
+        assert_eq!(seen(&|_| ()).0, Level::Ok);
+        assert_eq!(publication("trade_cdc", None).level, Level::Wrong);
+        let faults: [(&dyn Fn(&mut Publication), &str); 6] = [
+            (&|it| it.tables[0].columns.push("body".into()), "lets body"),
+            (&|it| _ = it.tables[0].columns.pop(), "lacks title"),
+            (&|it| it.left_out.push("TRUNCATE".into()), "leaves out TRUNCATE"),
+            (&|it| it.tables[0].row_filter = Some("(id > 5)".into()), "(id > 5)"),
+            (&|it| _ = it.tables.remove(1), "public.debezium_signal is not in it"),
+            (&|it| _ = it.tables.remove(0), "public.trade_posts is not in it"),
+        ];
+        for (fault, text) in faults {
+            let (level, seen) = seen(fault);
+            assert_eq!(level, Level::Wrong, "{text}");
+            assert!(seen.contains(text), "{seen}");
+        }
+    }
+
+    #[test]
+    fn posts_are_known_by_their_id() {
+        let of = |identity: &str, key: &[&str]| {
+            replica_identity(Some(&Identity {
+                replica_identity: identity.to_owned(),
+                primary_key: key.iter().map(|&column| column.to_owned()).collect(),
+            }))
+            .level
+        };
+        assert_eq!(of("d", &["id"]), Level::Ok);
+        for (identity, key) in [("f", &["id"][..]), ("n", &["id"]), ("i", &["id"]), ("d", &[]), ("d", &["id", "title"])] {
+            assert_eq!(of(identity, key), Level::Wrong, "{identity} {key:?}");
+        }
+        assert_eq!(replica_identity(None).level, Level::Wrong);
+    }
+
+    #[test]
+    fn the_slot_is_read_by_the_connector_alone() {
+        let held_by = |application: &str| Slot {
+            reader: Some(Reader {
+                application: application.to_owned(),
+                ..healthy().reader.unwrap()
+            }),
+            ..healthy()
+        };
+        let level = |found: &Slot, standing: &Standing| slot("s", Some(found), Some(standing), &[]).level;
+        let idle = Slot {
+            reader: None,
+            ..healthy()
+        };
+        let stopped = Standing::Halted(State::Stopped);
+        assert_eq!(level(&healthy(), &Standing::Running), Level::Ok);
+        assert_eq!(level(&held_by("pg_recvlogical"), &Standing::Running), Level::Wrong);
+        assert_eq!(level(&healthy(), &stopped), Level::Wrong);
+        assert_eq!(level(&idle, &Standing::Running), Level::Wrong);
+        assert_eq!(level(&idle, &stopped), Level::Warning);
+        assert_eq!(slot("s", None, None, &[]).level, Level::Wrong);
+        let two = slot("s", Some(&healthy()), Some(&Standing::Running), &["other".to_owned()]);
+        assert_eq!(two.level, Level::Wrong);
+    }
+
+    #[test]
+    fn a_slot_that_is_or_will_be_lost_is_told() {
+        let level = |change: &dyn Fn(&mut Slot)| {
+            let mut slot = healthy();
+            change(&mut slot);
+            wal_status(&slot, &settings()).level
+        };
+        assert_eq!(level(&|_| ()), Level::Ok);
+        assert_eq!(level(&|slot| slot.wal_status = "lost".into()), Level::Wrong);
+        assert_eq!(level(&|slot| slot.wal_status = "unreserved".into()), Level::Wrong);
+        assert_eq!(level(&|slot| slot.wal_status = "extended".into()), Level::Warning);
+        assert_eq!(level(&|slot| slot.safe_bytes = Some(1 << 29)), Level::Warning);
+        assert_eq!(level(&|slot| slot.invalidation_reason = Some("idle_timeout".into())), Level::Wrong);
+    }
+
+    #[test]
+    fn a_gap_is_seen_whichever_way_the_slot_went() {
+        let at = |lsn: u64| -> Offsets {
+            serde_json::from_value(json!({"offsets": [{"partition": {}, "offset": {"lsn": lsn}}]})).unwrap()
+        };
+        assert_eq!(slot_gap(Some(&healthy()), Some(&at(1_500))).level, Level::Ok);
+        let gap = slot_gap(Some(&healthy()), Some(&at(1_400)));
+        assert_eq!(gap.level, Level::Wrong);
+        assert!(gap.seen.contains("100 bytes"), "{gap:?}");
+        assert!(gap.seen.contains(&Lsn(1_500).to_string()), "{gap:?}");
+        assert_eq!(slot_gap(None, Some(&at(1_400))).level, Level::Wrong);
+        assert_eq!(slot_gap(None, None).level, Level::Unseen);
+    }
+
+    #[test]
+    fn heartbeats_may_be_a_few_intervals_old() {
+        let level = |age: Option<u64>| heartbeat(age.map(Duration::from_secs), Duration::from_secs(10)).level;
+        assert_eq!(level(Some(59)), Level::Ok);
+        assert_eq!(level(Some(61)), Level::Wrong);
+        assert_eq!(level(None), Level::Wrong);
+    }
+
+    #[test]
+    fn grants_are_neither_less_nor_more() {
+        let level = |missing: &[&str], excess: &[&str]| {
+            let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+            let found = Grants {
+                missing: texts(missing),
+                excess: texts(excess),
+            };
+            grants("debezium", Some(&found)).level
+        };
+        assert_eq!(level(&[], &[]), Level::Ok);
+        assert_eq!(level(&["USAGE on schema public"], &["body"]), Level::Wrong);
+        assert_eq!(level(&[], &["body"]), Level::Warning);
+        assert_eq!(grants("debezium", None).level, Level::Wrong);
+    }
+}
