@@ -160,8 +160,8 @@ pub async fn grants(database: &mut PgConnection, role: &str) -> sqlx::Result<Opt
              UNION ALL SELECT 2, 'attribute REPLICATION', rolreplication OR rolsuper FROM pg_roles WHERE rolname = $1
              UNION ALL SELECT 3, 'CONNECT on the database', has_database_privilege($1, current_database(), 'CONNECT')
              UNION ALL SELECT 4, 'USAGE on schema public', has_schema_privilege($1, 'public', 'USAGE')
-             UNION ALL SELECT 5, 'SELECT (' || attname || ') on ' || $2, has_column_privilege($1, attrelid, attnum, 'SELECT')
-                 FROM pg_attribute WHERE attrelid = to_regclass($2) AND attname::text = ANY ($3)
+             UNION ALL SELECT 5, 'SELECT (' || name || ') on ' || $2, coalesce(has_column_privilege($1, attrelid, attnum, 'SELECT'), false)
+                 FROM unnest($3) AS columns (name) LEFT JOIN pg_attribute ON attrelid = to_regclass($2) AND attname::text = name
              UNION ALL SELECT 6, privilege || ' on ' || name, coalesce(has_table_privilege($1, to_regclass(name), privilege), false)
                  FROM (VALUES ('public.debezium_signal'), ('public.debezium_heartbeat')) AS tables (name),
                       (VALUES ('SELECT'), ('INSERT'), ('UPDATE')) AS privileges (privilege)

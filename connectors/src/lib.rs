@@ -18,6 +18,7 @@ pub mod lsn;
 pub mod offset;
 pub mod plan;
 pub mod registry;
+pub mod report;
 pub mod schemas;
 pub mod settle;
 pub mod shipped;

@@ -143,7 +143,8 @@ impl RegistryApi {
         Ok(registered.id)
     }
 
-    /// The compatibility level that is set for this subject, if one is.
+    /// The compatibility level of this subject. Where none was set, some registries answer `NONE` and
+    /// others nothing.
     pub async fn compatibility(&self, subject: &str) -> Result<Option<String>, RegistryError> {
         #[derive(Deserialize)]
         struct Level {
@@ -151,8 +152,7 @@ impl RegistryApi {
             level: String,
         }
         let level: Option<Level> = self.call(Method::GET, &["config", subject], None).await?;
-        // Apicurio answers so where no level is set for the subject.
-        Ok(level.map(|level| level.level).filter(|level| level != "NONE"))
+        Ok(level.map(|level| level.level))
     }
 
     pub async fn set_compatibility(&self, subject: &str, level: &str) -> Result<(), RegistryError> {

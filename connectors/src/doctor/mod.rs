@@ -120,7 +120,7 @@ pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Ve
 const UNREACHABLE: &str = "the checks that need it wait for that";
 
 /// An error with its innermost cause.
-fn said(error: &dyn Error) -> String {
+pub(crate) fn said(error: &(dyn Error + 'static)) -> String {
     let innermost = std::iter::successors(error.source(), |&cause| cause.source()).last();
     match innermost {
         Some(cause) => format!("{error}: {cause}"),
@@ -275,7 +275,7 @@ async fn of_kafka(
     topic: &str,
     patient: &Patient,
     registry: Option<&RegistryApi>,
-) -> Result<Vec<Finding>, Box<dyn Error>> {
+) -> Result<Vec<Finding>, Box<dyn Error + Send + Sync>> {
     let found = kafka.topic(topic).await?;
     let group = kafka.group(&patient.group).await?;
     let mut findings = vec![

@@ -18,7 +18,7 @@ use connectors::{
     shipped,
 };
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -145,6 +145,12 @@ async fn set_topic(world: &World, topic: &str, key: &str, value: &str) {
     let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
     let done = admin.alter_configs([&change], &AdminOptions::new()).await.unwrap();
     assert!(done.iter().all(Result::is_ok), "{done:?}");
+}
+
+/// Of the whole PostgreSQL, which other tests use too.
+async fn set_server(world: &mut World, change: &str) {
+    world.execute(&format!("ALTER SYSTEM {change}")).await;
+    world.execute("SELECT pg_reload_conf()").await;
 }
 
 /// Writes a record as somebody who should not.
@@ -280,11 +286,9 @@ async fn every_fault_of_a_capture_is_told() {
     )
     .await;
     let holder = hold(&world, "doctored").await;
+    set_server(&mut world, "SET max_wal_size = '32MB'").await;
     world
-        .execute("ALTER SYSTEM SET max_wal_size = '32MB'; SELECT pg_reload_conf()")
-        .await;
-    world
-        .execute("SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000)) FROM generate_series(1, 64)")
+        .execute("SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000)) FROM generate_series(1, 128)")
         .await;
     world.set("skipped.operations", "t");
     world.api.put_config(&world.name, &world.config).await.unwrap();
@@ -310,7 +314,7 @@ async fn every_fault_of_a_capture_is_told() {
         ],
     )
     .await;
-    world.execute("ALTER SYSTEM RESET max_wal_size; SELECT pg_reload_conf()").await;
+    set_server(&mut world, "RESET max_wal_size").await;
     drop(holder);
 
     // The slot is lost, and records are removed unread.
