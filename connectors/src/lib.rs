@@ -14,6 +14,7 @@ pub mod database;
 pub mod doctor;
 mod error;
 pub mod kafka;
+pub mod leave;
 pub mod lsn;
 pub mod offset;
 pub mod plan;

@@ -132,12 +132,12 @@ impl RegistryApi {
     }
 
     /// Adds a version, or answers the id of the one that has this text already.
-    pub async fn register(&self, subject: &str, schema: &Value) -> Result<u32, RegistryError> {
+    pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         #[derive(Deserialize)]
         struct Registered {
             id: u32,
         }
-        let body = json!({ "schema": schema.to_string(), "schemaType": "AVRO" });
+        let body = json!({ "schema": schema, "schemaType": "AVRO" });
         let path = ["subjects", subject, "versions"];
         let registered: Registered = self.required(Method::POST, &path, Some(&body)).await?;
         Ok(registered.id)

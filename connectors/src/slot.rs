@@ -50,8 +50,11 @@ impl Slot {
     }
 
     /// Bytes of the log between where the connector stopped and where the slot begins: what was changed
-    /// there will never be captured. `offset` has to be read after the slot: it only goes forward, and is
-    /// kept before the slot is confirmed, so a healthy slot is never ahead of it.
+    /// there will never be captured. `offset` has to be read after the slot, because it only goes forward
+    /// and is kept before the slot is confirmed.
+    ///
+    /// While a connector reads, a few bytes are nothing: Debezium confirms what Kafka has acknowledged in
+    /// the meantime, too, and Kafka Connect keeps that with the next flush of offsets.
     pub fn gap_bytes(&self, offset: Lsn) -> u64 {
         self.confirmed_lsn.map_or(0, |confirmed| confirmed.since(offset))
     }

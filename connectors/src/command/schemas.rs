@@ -10,7 +10,6 @@ use connectors::{
     registry::{RegistryApi, Version},
     schemas::{Half, check, history},
 };
-use serde_json::Value;
 
 use crate::failure::Failure;
 
@@ -121,7 +120,7 @@ async fn register(api: &RegistryApi, topic: &str, dry_run: bool) -> Result<(), F
         let subject = half.subject(topic);
         let wanted = history::for_topic(half, topic);
         match api.latest(&subject).await? {
-            Some(latest) if parsed(&latest) == wanted => {
+            Some(latest) if history::same(&latest.schema, &wanted) => {
                 println!("{subject}: unchanged, version {} (id {})", latest.version, latest.id);
             }
             // The table has gone on since, or the registry is an older system's.
@@ -169,22 +168,18 @@ async fn keep(api: &RegistryApi, topic: &str, folder: &Path) -> Result<(), Failu
         let subject = half.subject(topic);
         for number in api.versions(&subject).await? {
             let Some(version) = api.version(&subject, number).await? else { continue };
-            let schema = history::kept(parsed(&version), topic);
-            if kept.iter().any(|(_, of, known)| *of == half && *known == schema) {
+            let schema = history::kept(&version.schema, topic);
+            if kept.iter().any(|(_, of, known)| *of == half && history::same(known, &schema)) {
                 continue;
             }
             let next = 1 + kept.iter().filter(|(_, of, _)| *of == half).map(|(number, ..)| *number).max().unwrap_or(0);
             let name = history::file_name(next, half);
-            fs::write(folder.join(&name), format!("{schema:#}\n")).map_err(|source| in_folder(folder, source))?;
+            fs::write(folder.join(&name), format!("{schema}\n")).map_err(|source| in_folder(folder, source))?;
             println!("{name}: version {number} of {subject}");
             kept.push((next, half, schema));
         }
     }
     Ok(())
-}
-
-fn parsed(version: &Version) -> Value {
-    serde_json::from_str(&version.schema).unwrap_or_default()
 }
 
 fn no_subject(subject: &str) -> Failure {

@@ -10,6 +10,7 @@ mod topic;
 use std::{error::Error, time::Duration};
 
 use sqlx::PgConnection;
+use tokio::time::{Instant, sleep};
 
 pub use finding::{CHECKS, Finding, Level};
 pub use finding::{bytes, time};
@@ -80,7 +81,7 @@ pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Ve
     }
     // Behind the slot: it only goes forward, so a slot that is ahead of it is ahead for good.
     if connector.is_some() {
-        match api.committed_offsets(&patient.connector).await {
+        match offsets(api, &patient.connector, seen_slot.as_ref().and_then(Option::as_ref)).await {
             Ok(offsets) => findings.extend(of_offsets(offsets.as_ref(), standing.as_ref(), seen_slot.as_ref())),
             Err(error) => findings.push(Finding::unseen("offset", said(&error))),
         }
@@ -117,6 +118,8 @@ pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Ve
     in_order(findings)
 }
 
+/// For a flush of offsets that is due.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 const UNREACHABLE: &str = "the checks that need it wait for that";
 
 /// An error with its innermost cause.
@@ -237,11 +240,29 @@ impl Looked<'_> {
     }
 }
 
+/// Waits a moment for offsets that are behind a slot somebody reads: they are flushed now and then.
+async fn offsets(api: &ConnectApi, name: &str, slot: Option<&Slot>) -> Result<Option<Offsets>, ConnectError> {
+    let begun = Instant::now();
+    loop {
+        let offsets = api.committed_offsets(name).await?;
+        let behind = match (slot, offsets.as_ref().and_then(Offsets::furthest)) {
+            (Some(slot), Some(offset)) => slot.reader.is_some() && slot.gap_bytes(offset) > 0,
+            _ => false,
+        };
+        if !behind || begun.elapsed() > FLUSH_PATIENCE {
+            return Ok(offsets);
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// `slot` is what was seen of it, if the database was.
 fn of_offsets(offsets: Option<&Offsets>, standing: Option<&Standing>, slot: Option<&Option<Slot>>) -> Vec<Finding> {
     let mut findings = vec![connect::offset(offsets, standing, slot.map(Option::is_some))];
     if let Some(slot) = slot {
-        findings.push(postgres::slot_gap(slot.as_ref(), offsets));
+        let read = slot.as_ref().is_some_and(|slot| slot.reader.is_some());
+        let reading = read && standing == Some(&Standing::Running);
+        findings.push(postgres::slot_gap(slot.as_ref(), offsets, reading));
     }
     findings
 }

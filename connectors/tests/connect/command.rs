@@ -6,14 +6,14 @@ use tokio::process::Command;
 
 use crate::world::World;
 
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 /// Runs the command without a terminal.
-async fn connectors(url: &str, arguments: &[&str]) -> Ended {
+pub async fn connectors(url: &str, arguments: &[&str]) -> Ended {
     let output = Command::new(env!("CARGO_BIN_EXE_connectors"))
         .env("CONNECT_URL", url)
         .args(arguments)

@@ -175,7 +175,7 @@ async fn empty_topic(world: &World, topic: &str) {
 }
 
 /// Reads through a slot over PostgreSQL's own protocol, as `pg_recvlogical` does, until it is dropped.
-async fn hold(world: &World, slot: &str) -> TcpStream {
+pub async fn hold(world: &World, slot: &str) -> TcpStream {
     let message = |kind: Option<u8>, body: &[u8]| {
         let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
         kind.into_iter().chain(length).chain(body.iter().copied()).collect::<Vec<u8>>()
@@ -293,9 +293,7 @@ async fn every_fault_of_a_capture_is_told() {
     world.set("skipped.operations", "t");
     world.api.put_config(&world.name, &world.config).await.unwrap();
     produce(&world, topic, &[0, 0x7f, 0, 0, 0], Duration::from_secs(6 * 24 * 3600 + 80_000));
-    let mut lacking = history::for_topic(Half::Value, topic);
-    let row = lacking.pointer_mut("/fields/0/type/1/fields").unwrap().as_array_mut().unwrap();
-    row.retain(|field| field["name"] != "title");
+    let lacking = history::for_topic(Half::Value, topic).replace(r#"{"name":"title","type":"string"},"#, "");
     for half in Half::BOTH {
         registry.set_compatibility(&half.subject(topic), "NONE").await.unwrap();
     }

@@ -5,4 +5,5 @@
 mod apply;
 mod command;
 mod doctor;
+mod surroundings;
 mod world;
