@@ -107,7 +107,12 @@ impl Kafka {
         }
         let settings = self.settings(name).await?;
         let setting = |key: &str| settings.get(key).map(String::as_str).unwrap_or_default();
-        let number = |key: &str| setting(key).parse::<i64>().ok().and_then(|n| u64::try_from(n).ok());
+        let number = |key: &str| {
+            setting(key)
+                .parse::<i64>()
+                .ok()
+                .and_then(|n| u64::try_from(n).ok())
+        };
         Ok(Some(Topic {
             name: name.to_owned(),
             partitions: partitions.len(),
@@ -181,7 +186,12 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> KafkaResult<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_TIMEOUT)?;
     let partitions = metadata.topics().iter().filter(|found| found.error().is_none());
     Ok(partitions
-        .flat_map(|found| found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id))
+        .flat_map(|found| {
+            found
+                .partitions()
+                .iter()
+                .map(rdkafka::metadata::MetadataPartition::id)
+        })
         .collect())
 }
 
@@ -213,12 +223,15 @@ fn progress(consumer: &BaseConsumer, topic: &str) -> KafkaResult<Vec<Progress>> 
     let now = clock::now().timestamp_millis();
     let mut since = BTreeMap::new();
     read(consumer, topic, &starts, |record| {
-        since.entry(record.partition()).or_insert_with(|| record.timestamp().to_millis());
+        since
+            .entry(record.partition())
+            .or_insert_with(|| record.timestamp().to_millis());
         true
     })?;
     for progress in &mut all {
         let millis = since.get(&progress.partition).copied().flatten();
-        progress.unread_for = millis.map(|millis| Duration::from_millis((now - millis).try_into().unwrap_or(0)));
+        progress.unread_for =
+            millis.map(|millis| Duration::from_millis((now - millis).try_into().unwrap_or(0)));
     }
     Ok(all)
 }
@@ -244,7 +257,8 @@ fn newest_schema_ids(consumer: &BaseConsumer, topic: &str) -> KafkaResult<Schema
                 }
             }
         }
-        ends.get(&record.partition()).is_some_and(|end| record.offset() + 1 >= *end)
+        ends.get(&record.partition())
+            .is_some_and(|end| record.offset() + 1 >= *end)
     })?;
     seen.ids.sort_unstable();
     Ok(seen)

@@ -19,7 +19,9 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
 pub enum KeepSlot {
     #[error("{connector} reads through the slot {slot} too")]
     Shared { slot: String, connector: String },
-    #[error("the slot {slot} is held by process {pid} of {user:?} (application {application:?}), which is not this connector's")]
+    #[error(
+        "the slot {slot} is held by process {pid} of {user:?} (application {application:?}), which is not this connector's"
+    )]
     HeldByAnother {
         slot: String,
         pid: i32,
@@ -79,12 +81,15 @@ pub async fn drop_slot(database: &mut PgConnection, name: &str) -> sqlx::Result<
 /// # Errors
 /// If PostgreSQL refuses: only its owner may.
 pub async fn drop_publication(database: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
-    let statement: Option<String> =
-        sqlx::query_scalar("SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication WHERE pubname = $1")
-            .bind(name)
-            .fetch_optional(&mut *database)
-            .await?;
-    let Some(statement) = statement else { return Ok(false) };
+    let statement: Option<String> = sqlx::query_scalar(
+        "SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication WHERE pubname = $1",
+    )
+    .bind(name)
+    .fetch_optional(&mut *database)
+    .await?;
+    let Some(statement) = statement else {
+        return Ok(false);
+    };
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(database).await?;
     Ok(true)
 }
@@ -107,7 +112,10 @@ mod tests {
         assert!(may_drop(&healthy(), running, &[]).is_ok());
         assert!(may_drop(&idle, running, &[]).is_ok());
         assert!(may_drop(&idle, Some(&stopped), &[]).is_ok());
-        assert!(may_drop(&healthy(), Some(&stopped), &[]).is_err(), "who reads it then?");
+        assert!(
+            may_drop(&healthy(), Some(&stopped), &[]).is_err(),
+            "who reads it then?"
+        );
         assert!(may_drop(&foreign, running, &[]).is_err());
         assert!(may_drop(&idle, running, &["other".to_owned()]).is_err());
     }

@@ -157,7 +157,9 @@ impl RegistryApi {
 
     pub async fn set_compatibility(&self, subject: &str, level: &str) -> Result<(), RegistryError> {
         let body = json!({ "compatibility": level });
-        let _: Value = self.required(Method::PUT, &["config", subject], Some(&body)).await?;
+        let _: Value = self
+            .required(Method::PUT, &["config", subject], Some(&body))
+            .await?;
         Ok(())
     }
 
@@ -168,11 +170,13 @@ impl RegistryApi {
         body: Option<&Value>,
     ) -> Result<T, RegistryError> {
         let shown = format!("{method} /{}", path.join("/"));
-        self.call(method, path, body).await?.ok_or_else(|| RegistryError::Refused {
-            request: shown,
-            status: 404,
-            message: "there is no such subject".to_owned(),
-        })
+        self.call(method, path, body)
+            .await?
+            .ok_or_else(|| RegistryError::Refused {
+                request: shown,
+                status: 404,
+                message: "there is no such subject".to_owned(),
+            })
     }
 
     /// `None` for what the registry says that it does not have.
@@ -253,7 +257,11 @@ mod tests {
         let api = RegistryApi::new("http://reader:s3cret@registry:8081/apis/ccompat/v7").unwrap();
         assert_eq!(api.url(), "http://registry:8081/apis/ccompat/v7");
         assert!(!format!("{api:?}").contains("s3cret"));
-        for wrong in ["ftp://reader:s3cret@registry", "http://reader:s3cret@", "reader:s3cret@registry"] {
+        for wrong in [
+            "ftp://reader:s3cret@registry",
+            "http://reader:s3cret@",
+            "reader:s3cret@registry",
+        ] {
             let error = RegistryApi::new(wrong).unwrap_err().to_string();
             assert!(!error.contains("s3cret"), "{error}");
         }

@@ -102,7 +102,11 @@ pub struct SubjectReport {
 ///
 /// # Errors
 /// If Kafka Connect does not answer; what else does not is said in the reports.
-pub async fn read(api: &ConnectApi, access: &Access, statuses: Vec<Status>) -> Result<Vec<Report>, ConnectError> {
+pub async fn read(
+    api: &ConnectApi,
+    access: &Access,
+    statuses: Vec<Status>,
+) -> Result<Vec<Report>, ConnectError> {
     let configs = api.configs().await?;
     let mut database = seen(access.database().await);
     let registry = seen(access.registry());
@@ -155,7 +159,10 @@ async fn capture(
         Seen::Absent => (Seen::Absent, Seen::Absent),
     };
     // Behind the slot: see `Slot::gap_bytes`.
-    let offset = api.committed_offsets(name).await?.and_then(|offsets| offsets.furthest());
+    let offset = api
+        .committed_offsets(name)
+        .await?
+        .and_then(|offsets| offsets.furthest());
     let topics = topics(config);
     Ok(Capture {
         slot: map(slot, |slot| SlotReport {
@@ -211,7 +218,10 @@ fn topics(config: &Config) -> Vec<String> {
         .collect()
 }
 
-async fn topic_reports(kafka: &Kafka, topics: &[String]) -> Result<Vec<TopicReport>, rdkafka::error::KafkaError> {
+async fn topic_reports(
+    kafka: &Kafka,
+    topics: &[String],
+) -> Result<Vec<TopicReport>, rdkafka::error::KafkaError> {
     let mut reports = Vec::new();
     for name in topics {
         reports.push(TopicReport {
@@ -222,7 +232,10 @@ async fn topic_reports(kafka: &Kafka, topics: &[String]) -> Result<Vec<TopicRepo
     Ok(reports)
 }
 
-async fn subject_reports(registry: &RegistryApi, topics: &[String]) -> Result<Vec<SubjectReport>, RegistryError> {
+async fn subject_reports(
+    registry: &RegistryApi,
+    topics: &[String],
+) -> Result<Vec<SubjectReport>, RegistryError> {
     let mut reports = Vec::new();
     for topic in topics {
         for half in Half::BOTH {
@@ -239,14 +252,25 @@ impl Capture {
     pub fn parts(&self) -> [(&'static str, String); 5] {
         [
             ("offset", self.offset.shown("none", Lsn::to_string)),
-            ("slot", self.slot.shown("there is no such slot", SlotReport::shown)),
+            (
+                "slot",
+                self.slot.shown("there is no such slot", SlotReport::shown),
+            ),
             (
                 "heartbeat",
                 self.heartbeat_age_seconds
                     .shown("never", |age| format!("{} ago", time(Duration::from_secs(*age)))),
             ),
-            ("topic", self.topics.shown("none", |topics| list(topics, TopicReport::shown))),
-            ("subject", self.subjects.shown("none", |subjects| list(subjects, SubjectReport::shown))),
+            (
+                "topic",
+                self.topics
+                    .shown("none", |topics| list(topics, TopicReport::shown)),
+            ),
+            (
+                "subject",
+                self.subjects
+                    .shown("none", |subjects| list(subjects, SubjectReport::shown)),
+            ),
         ]
     }
 
@@ -254,7 +278,10 @@ impl Capture {
     fn steady(&self) -> [(&'static str, String); 3] {
         let [.., topics, subjects] = self.parts();
         [
-            ("slot", self.slot.shown("there is no such slot", SlotReport::state)),
+            (
+                "slot",
+                self.slot.shown("there is no such slot", SlotReport::state),
+            ),
             topics,
             subjects,
         ]
@@ -274,7 +301,10 @@ impl SlotReport {
             invalidation_reason,
             ..
         } = &self.slot;
-        let mut state = format!("{name} {}, {wal_status}", if reader.is_some() { "active" } else { "not active" });
+        let mut state = format!(
+            "{name} {}, {wal_status}",
+            if reader.is_some() { "active" } else { "not active" }
+        );
         if let Some(reason) = invalidation_reason {
             state += &format!(" ({reason})");
         }
@@ -315,9 +345,15 @@ impl Report {
     /// What somebody who watches wants to be told when it changes, by part.
     pub fn facts(&self) -> Vec<(String, String)> {
         let name = &self.status.name;
-        let mut facts = vec![(format!("{name} connector"), self.status.connector.state.to_string())];
+        let mut facts = vec![(
+            format!("{name} connector"),
+            self.status.connector.state.to_string(),
+        )];
         for task in &self.status.tasks {
-            facts.push((format!("{name} task {}", task.id), task.instance.state.to_string()));
+            facts.push((
+                format!("{name} task {}", task.id),
+                task.instance.state.to_string(),
+            ));
         }
         let steady = self.capture.iter().flat_map(Capture::steady);
         facts.extend(steady.map(|(part, text)| (format!("{name} {part}"), text.replace('\n', ", "))));
@@ -373,7 +409,13 @@ mod tests {
     fn facts_do_not_change_with_every_byte() {
         let facts = report(0).facts();
         assert_eq!(facts[1], ("trade-posts task 0".to_owned(), "FAILED".to_owned()));
-        assert_eq!(facts[2], ("trade-posts slot".to_owned(), "trade_cdc active, reserved".to_owned()));
+        assert_eq!(
+            facts[2],
+            (
+                "trade-posts slot".to_owned(),
+                "trade_cdc active, reserved".to_owned()
+            )
+        );
         assert!(report(7).facts()[2].1.contains("connectors doctor"));
     }
 
@@ -381,8 +423,14 @@ mod tests {
     fn topics_are_those_of_the_tables() {
         let config = Config::from([
             ("topic.prefix".to_owned(), "trade".to_owned()),
-            ("table.include.list".to_owned(), "public.trade_posts, public[.]other".to_owned()),
+            (
+                "table.include.list".to_owned(),
+                "public.trade_posts, public[.]other".to_owned(),
+            ),
         ]);
-        assert_eq!(topics(&config), ["trade.public.trade_posts", "trade.public.other"]);
+        assert_eq!(
+            topics(&config),
+            ["trade.public.trade_posts", "trade.public.other"]
+        );
     }
 }

@@ -61,7 +61,10 @@ mod tests {
     fn names_are_those_of_the_file_or_of_the_connector() {
         let shipped = Names::of(None);
         assert_eq!(shipped.topic, "trade.public.trade_posts");
-        assert_eq!((shipped.slot.as_str(), shipped.publication.as_str()), ("trade_cdc", "trade_cdc"));
+        assert_eq!(
+            (shipped.slot.as_str(), shipped.publication.as_str()),
+            ("trade_cdc", "trade_cdc")
+        );
         let other = Config::from([("topic.prefix".to_owned(), "other".to_owned())]);
         assert_eq!(Names::of(Some(&other)).topic, "other.public.trade_posts");
     }

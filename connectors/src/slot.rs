@@ -40,7 +40,8 @@ pub struct Reader {
 impl Slot {
     /// Bytes of the log that PostgreSQL keeps for it.
     pub fn retained_bytes(&self) -> u64 {
-        self.restart_lsn.map_or(0, |restart| self.current_lsn.since(restart))
+        self.restart_lsn
+            .map_or(0, |restart| self.current_lsn.since(restart))
     }
 
     /// Bytes of the log that its reader has not confirmed.
@@ -97,7 +98,9 @@ fn from_row(row: &PgRow) -> sqlx::Result<Slot> {
         Some(pid) => Some(Reader {
             pid,
             user: row.try_get::<Option<_>, _>("reader_user")?.unwrap_or_default(),
-            application: row.try_get::<Option<_>, _>("application_name")?.unwrap_or_default(),
+            application: row
+                .try_get::<Option<_>, _>("application_name")?
+                .unwrap_or_default(),
             address: row.try_get("reader_address")?,
         }),
     };

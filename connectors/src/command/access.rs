@@ -8,20 +8,10 @@ use connectors::access::Access;
 pub(crate) struct AccessOptions {
     /// PostgreSQL, the database of the trade posts, as a user who may read `pg_replication_slots` and
     /// `debezium_heartbeat`: `postgres://user:password@host:5432/trade`
-    #[arg(
-        long,
-        env = "TRADE_DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
+    #[arg(long, env = "TRADE_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
     /// Confluent-compatible API of the schema registry, as chat-service has it
-    #[arg(
-        long,
-        env = "SCHEMA_REGISTRY_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
+    #[arg(long, env = "SCHEMA_REGISTRY_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) registry_url: Option<String>,
     /// Kafka's bootstrap servers
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…")]

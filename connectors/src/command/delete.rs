@@ -96,15 +96,23 @@ impl Left {
         }
     }
 
-    async fn check_slot(&self, api: &ConnectApi, name: &str, database: &mut PgConnection) -> Result<(), Failure> {
-        let found = slot::read(database, &self.slot).await.map_err(DatabaseError::from)?;
+    async fn check_slot(
+        &self,
+        api: &ConnectApi,
+        name: &str,
+        database: &mut PgConnection,
+    ) -> Result<(), Failure> {
+        let found = slot::read(database, &self.slot)
+            .await
+            .map_err(DatabaseError::from)?;
         let Some(found) = found else { return Ok(()) };
         let standing = api.status(name).await?.as_ref().map(Standing::of);
         let others = api.configs().await?.into_iter().filter(|(other, config)| {
             other != name && config.get("slot.name").is_some_and(|slot| *slot == self.slot)
         });
         let others: Vec<String> = others.map(|(other, _)| other).collect();
-        leave::may_drop(&found, standing.as_ref(), &others).map_err(|reason| Failure::Slot(reason.to_string()))
+        leave::may_drop(&found, standing.as_ref(), &others)
+            .map_err(|reason| Failure::Slot(reason.to_string()))
     }
 
     fn question(&self) -> String {

@@ -51,7 +51,10 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
     };
     let findings = examine(api, &access.access(), &patient).await;
     if json {
-        println!("{:#}", json!({ "connector": patient.connector, "findings": findings }));
+        println!(
+            "{:#}",
+            json!({ "connector": patient.connector, "findings": findings })
+        );
     } else {
         print!("{}", page(&patient.connector, &findings));
     }

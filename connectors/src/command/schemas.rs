@@ -121,7 +121,10 @@ async fn register(api: &RegistryApi, topic: &str, dry_run: bool) -> Result<(), F
         let wanted = history::for_topic(half, topic);
         match api.latest(&subject).await? {
             Some(latest) if history::same(&latest.schema, &wanted) => {
-                println!("{subject}: unchanged, version {} (id {})", latest.version, latest.id);
+                println!(
+                    "{subject}: unchanged, version {} (id {})",
+                    latest.version, latest.id
+                );
             }
             // The table has gone on since, or the registry is an older system's.
             Some(latest) => println!(
@@ -138,7 +141,12 @@ async fn register(api: &RegistryApi, topic: &str, dry_run: bool) -> Result<(), F
     Ok(())
 }
 
-async fn set_compatibility(api: &RegistryApi, topic: &str, level: Level, dry_run: bool) -> Result<(), Failure> {
+async fn set_compatibility(
+    api: &RegistryApi,
+    topic: &str,
+    level: Level,
+    dry_run: bool,
+) -> Result<(), Failure> {
     let subjects = Half::BOTH.map(|half| half.subject(topic));
     let known = api.subjects().await?;
     // Nothing is set where one of them is missing.
@@ -148,7 +156,10 @@ async fn set_compatibility(api: &RegistryApi, topic: &str, level: Level, dry_run
     let level = level.to_possible_value().map(|value| value.get_name().to_owned());
     let level = level.unwrap_or_default();
     for subject in &subjects {
-        let before = api.compatibility(subject).await?.unwrap_or_else(|| "NONE".to_owned());
+        let before = api
+            .compatibility(subject)
+            .await?
+            .unwrap_or_else(|| "NONE".to_owned());
         if before == level {
             println!("{subject}: unchanged, {level}");
             continue;
@@ -167,14 +178,25 @@ async fn keep(api: &RegistryApi, topic: &str, folder: &Path) -> Result<(), Failu
     for half in Half::BOTH {
         let subject = half.subject(topic);
         for number in api.versions(&subject).await? {
-            let Some(version) = api.version(&subject, number).await? else { continue };
+            let Some(version) = api.version(&subject, number).await? else {
+                continue;
+            };
             let schema = history::kept(&version.schema, topic);
-            if kept.iter().any(|(_, of, known)| *of == half && history::same(known, &schema)) {
+            if kept
+                .iter()
+                .any(|(_, of, known)| *of == half && history::same(known, &schema))
+            {
                 continue;
             }
-            let next = 1 + kept.iter().filter(|(_, of, _)| *of == half).map(|(number, ..)| *number).max().unwrap_or(0);
+            let next = 1 + kept
+                .iter()
+                .filter(|(_, of, _)| *of == half)
+                .map(|(number, ..)| *number)
+                .max()
+                .unwrap_or(0);
             let name = history::file_name(next, half);
-            fs::write(folder.join(&name), format!("{schema}\n")).map_err(|source| in_folder(folder, source))?;
+            fs::write(folder.join(&name), format!("{schema}\n"))
+                .map_err(|source| in_folder(folder, source))?;
             println!("{name}: version {number} of {subject}");
             kept.push((next, half, schema));
         }

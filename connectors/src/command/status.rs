@@ -107,7 +107,11 @@ async fn watch_for_ever(
             println!("\x1b[2J\x1b[H{text}");
         } else {
             let facts: Vec<(String, String)> = match seen {
-                Ok(reports) => reports.iter().flat_map(Report::facts).chain([answers()]).collect(),
+                Ok(reports) => reports
+                    .iter()
+                    .flat_map(Report::facts)
+                    .chain([answers()])
+                    .collect(),
                 Err(error) => vec![(KAFKA_CONNECT.to_owned(), error.to_string())],
             };
             for line in changes(&mut told, facts) {
@@ -147,6 +151,9 @@ mod tests {
         let mut told = BTreeMap::new();
         assert_eq!(changes(&mut told, facts("RUNNING")), ["x task 0: RUNNING"]);
         assert_eq!(changes(&mut told, facts("RUNNING")), [""; 0]);
-        assert_eq!(changes(&mut told, facts("FAILED")), ["x task 0: RUNNING -> FAILED"]);
+        assert_eq!(
+            changes(&mut told, facts("FAILED")),
+            ["x task 0: RUNNING -> FAILED"]
+        );
     }
 }

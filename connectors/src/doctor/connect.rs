@@ -21,15 +21,22 @@ pub(crate) fn plugin(plugins: &[Plugin], class: &str) -> Finding {
         None => Finding::wrong(
             CHECK,
             format!("the worker has no plugin {class}"),
-            format!("unpack Debezium's PostgreSQL plugin, version {tested}, under the worker's plugin.path and restart it"),
+            format!(
+                "unpack Debezium's PostgreSQL plugin, version {tested}, under the worker's plugin.path and restart it"
+            ),
         ),
         Some(plugin) if plugin.version.as_deref() == Some(tested) => {
             Finding::ok(CHECK, format!("Debezium {tested}"))
         }
         Some(plugin) => Finding::warning(
             CHECK,
-            format!("Debezium {}", plugin.version.as_deref().unwrap_or("of no version")),
-            format!("this was tested with {tested} alone: install that, or record the fixtures of schemas/ anew and see whether the tests pass"),
+            format!(
+                "Debezium {}",
+                plugin.version.as_deref().unwrap_or("of no version")
+            ),
+            format!(
+                "this was tested with {tested} alone: install that, or record the fixtures of schemas/ anew and see whether the tests pass"
+            ),
         ),
     }
 }
@@ -63,25 +70,64 @@ const OWN_PREFIXES: [&str; 8] = [
 const ESSENTIAL: [(&str, &str); 21] = [
     ("connector.class", "it is another connector"),
     ("plugin.name", "the publication's column list is not heeded"),
-    ("table.include.list", "posts are not captured, or other tables are"),
-    ("column.include.list", "other columns than the four leave the database, or one of them does not"),
-    ("publication.autocreate.mode", "Debezium may publish all columns of all tables"),
-    ("skipped.operations", "operations are left out, and their chats stay"),
+    (
+        "table.include.list",
+        "posts are not captured, or other tables are",
+    ),
+    (
+        "column.include.list",
+        "other columns than the four leave the database, or one of them does not",
+    ),
+    (
+        "publication.autocreate.mode",
+        "Debezium may publish all columns of all tables",
+    ),
+    (
+        "skipped.operations",
+        "operations are left out, and their chats stay",
+    ),
     ("tombstones.on.delete", "a compacted topic keeps deleted posts"),
     ("slot.drop.on.stop", "what is changed while it is stopped is lost"),
-    ("errors.tolerance", "what cannot be converted is dropped in silence"),
-    ("signal.data.collection", "`connectors reconcile` cannot command it"),
-    ("heartbeat.action.query", "the slot stands still while no post changes, and the disk fills"),
+    (
+        "errors.tolerance",
+        "what cannot be converted is dropped in silence",
+    ),
+    (
+        "signal.data.collection",
+        "`connectors reconcile` cannot command it",
+    ),
+    (
+        "heartbeat.action.query",
+        "the slot stands still while no post changes, and the disk fills",
+    ),
     ("schema.name.adjustment.mode", "names may be none of Avro's"),
     ("field.name.adjustment.mode", "names may be none of Avro's"),
     ("key.converter", "chat-service cannot read the records"),
     ("value.converter", "chat-service cannot read the records"),
-    ("key.converter.apicurio.registry.as-confluent", "chat-service cannot read the records"),
-    ("value.converter.apicurio.registry.as-confluent", "chat-service cannot read the records"),
-    ("key.converter.apicurio.registry.headers.enabled", "chat-service cannot read the records"),
-    ("value.converter.apicurio.registry.headers.enabled", "chat-service cannot read the records"),
-    ("key.converter.apicurio.registry.use-id", "chat-service finds other schemas, or none"),
-    ("value.converter.apicurio.registry.use-id", "chat-service finds other schemas, or none"),
+    (
+        "key.converter.apicurio.registry.as-confluent",
+        "chat-service cannot read the records",
+    ),
+    (
+        "value.converter.apicurio.registry.as-confluent",
+        "chat-service cannot read the records",
+    ),
+    (
+        "key.converter.apicurio.registry.headers.enabled",
+        "chat-service cannot read the records",
+    ),
+    (
+        "value.converter.apicurio.registry.headers.enabled",
+        "chat-service cannot read the records",
+    ),
+    (
+        "key.converter.apicurio.registry.use-id",
+        "chat-service finds other schemas, or none",
+    ),
+    (
+        "value.converter.apicurio.registry.use-id",
+        "chat-service finds other schemas, or none",
+    ),
 ];
 
 /// The connector's configuration against the shipped one.
@@ -96,7 +142,9 @@ pub(crate) fn config(name: &str, config: Option<&Config>) -> Finding {
         );
     };
     let shipped = shipped::config();
-    let keys = shipped.keys().chain(config.keys().filter(|key| !shipped.contains_key(*key)));
+    let keys = shipped
+        .keys()
+        .chain(config.keys().filter(|key| !shipped.contains_key(*key)));
     let differ: Vec<&str> = keys
         .filter(|key| shipped.get(*key) != config.get(*key))
         .map(String::as_str)
@@ -109,10 +157,17 @@ pub(crate) fn config(name: &str, config: Option<&Config>) -> Finding {
         .collect();
     let transforms = |key: &&str| key.starts_with("transforms") || key.starts_with("predicates");
     if differ.iter().any(|key| transforms(&key)) {
-        essential.push("records are transformed: chat-service cannot read them, or not all of them come".to_owned());
+        essential.push(
+            "records are transformed: chat-service cannot read them, or not all of them come".to_owned(),
+        );
     }
-    if config.get("snapshot.mode").is_some_and(|mode| mode == "never" || mode == "no_data") {
-        essential.push("snapshot.mode does not read the posts that exist: nobody can open rooms about them".to_owned());
+    if config
+        .get("snapshot.mode")
+        .is_some_and(|mode| mode == "never" || mode == "no_data")
+    {
+        essential.push(
+            "snapshot.mode does not read the posts that exist: nobody can open rooms about them".to_owned(),
+        );
     }
     if !essential.is_empty() {
         return Finding::wrong(CHECK, essential.join("; "), NEXT);
@@ -136,19 +191,29 @@ pub(crate) fn running(name: &str, status: Option<&Status>) -> Finding {
         Standing::Running => Finding::ok(CHECK, seen),
         Standing::Failed => {
             let failures = status.failures();
-            let reason = failures.first().and_then(|failure| causes(&failure.trace).last().copied());
+            let reason = failures
+                .first()
+                .and_then(|failure| causes(&failure.trace).last().copied());
             Finding::wrong(
                 CHECK,
                 format!("{seen}: {}", reason.unwrap_or("it does not say why")),
-                format!("mend the cause; `connectors status {name} --json` has the whole trace, and `connectors apply` restarts what has failed"),
+                format!(
+                    "mend the cause; `connectors status {name} --json` has the whole trace, and `connectors apply` restarts what has failed"
+                ),
             )
         }
         Standing::Halted(state) => Finding::wrong(
             CHECK,
             seen,
-            format!("somebody asked for {state}, and nothing is captured meanwhile; if it should run, resume it"),
+            format!(
+                "somebody asked for {state}, and nothing is captured meanwhile; if it should run, resume it"
+            ),
         ),
-        Standing::Changing => Finding::warning(CHECK, seen, "it is being started or moved: look again in a minute"),
+        Standing::Changing => Finding::warning(
+            CHECK,
+            seen,
+            "it is being started or moved: look again in a minute",
+        ),
     }
 }
 
@@ -200,7 +265,10 @@ mod tests {
             for value in [Some("otherwise"), None] {
                 let finding = with(key, value);
                 assert_eq!(finding.level, Level::Wrong, "{key}");
-                assert!(finding.seen.contains(key) && finding.seen.contains(effect), "{finding:?}");
+                assert!(
+                    finding.seen.contains(key) && finding.seen.contains(effect),
+                    "{finding:?}"
+                );
                 assert!(!finding.seen.contains("otherwise"), "values can be secrets");
             }
             assert!(shipped::config().contains_key(key), "{key} is not shipped");
@@ -208,7 +276,12 @@ mod tests {
         assert_eq!(with("transforms", Some("unwrap")).level, Level::Wrong);
         assert_eq!(with("snapshot.mode", Some("no_data")).level, Level::Wrong);
         assert_eq!(with("errors.log.enable", Some("false")).level, Level::Warning);
-        for own in ["slot.name", "database.hostname", "poll.interval.ms", "database.sslmode"] {
+        for own in [
+            "slot.name",
+            "database.hostname",
+            "poll.interval.ms",
+            "database.sslmode",
+        ] {
             assert_eq!(with(own, Some("mine")).level, Level::Ok, "{own}");
         }
     }

@@ -50,12 +50,18 @@ pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Ve
             Some(connector)
         }
         Err(error) => {
-            findings.push(Finding::wrong("connect", said(&error), "every other check of it waits for that"));
+            findings.push(Finding::wrong(
+                "connect",
+                said(&error),
+                "every other check of it waits for that",
+            ));
             None
         }
     };
     let names = Names::of(connector.as_ref().and_then(Connector::config));
-    let interval = connector.as_ref().map_or(Duration::from_secs(5), Connector::heartbeat_interval);
+    let interval = connector
+        .as_ref()
+        .map_or(Duration::from_secs(5), Connector::heartbeat_interval);
     let standing = connector.as_ref().and_then(Connector::standing);
 
     let mut seen_slot = None;
@@ -68,7 +74,9 @@ pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Ve
                 names: &names,
                 interval,
                 standing: standing.as_ref(),
-                others: connector.as_ref().map_or_else(Vec::new, |connector| connector.sharing(&names.slot)),
+                others: connector
+                    .as_ref()
+                    .map_or_else(Vec::new, |connector| connector.sharing(&names.slot)),
             };
             match looked.at_database(&mut database).await {
                 Ok((slot, found)) => {
@@ -81,8 +89,18 @@ pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Ve
     }
     // Behind the slot: it only goes forward, so a slot that is ahead of it is ahead for good.
     if connector.is_some() {
-        match offsets(api, &patient.connector, seen_slot.as_ref().and_then(Option::as_ref)).await {
-            Ok(offsets) => findings.extend(of_offsets(offsets.as_ref(), standing.as_ref(), seen_slot.as_ref())),
+        match offsets(
+            api,
+            &patient.connector,
+            seen_slot.as_ref().and_then(Option::as_ref),
+        )
+        .await
+        {
+            Ok(offsets) => findings.extend(of_offsets(
+                offsets.as_ref(),
+                standing.as_ref(),
+                seen_slot.as_ref(),
+            )),
             Err(error) => findings.push(Finding::unseen("offset", said(&error))),
         }
     }
@@ -135,10 +153,12 @@ pub(crate) fn said(error: &(dyn Error + 'static)) -> String {
 fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
     CHECKS
         .into_iter()
-        .map(|check| match findings.iter().position(|finding| finding.check == check) {
-            Some(place) => findings.swap_remove(place),
-            None => Finding::unseen(check, "what it needs was not seen"),
-        })
+        .map(
+            |check| match findings.iter().position(|finding| finding.check == check) {
+                Some(place) => findings.swap_remove(place),
+                None => Finding::unseen(check, "what it needs was not seen"),
+            },
+        )
         .collect()
 }
 
@@ -171,7 +191,9 @@ impl Connector {
     }
 
     fn heartbeat_interval(&self) -> Duration {
-        let set = self.config().and_then(|config| config.get("heartbeat.interval.ms"));
+        let set = self
+            .config()
+            .and_then(|config| config.get("heartbeat.interval.ms"));
         Duration::from_millis(set.and_then(|text| text.parse().ok()).unwrap_or(5_000))
     }
 
@@ -184,7 +206,9 @@ impl Connector {
                 .all(|key| setting(Some(other), key) == setting(self.config(), key))
         };
         let others = self.configs.iter().filter(|(name, config)| {
-            **name != self.name && setting(Some(config), "slot.name").as_deref() == Some(slot) && same_database(config)
+            **name != self.name
+                && setting(Some(config), "slot.name").as_deref() == Some(slot)
+                && same_database(config)
         });
         others.map(|(name, _)| name.clone()).collect()
     }
@@ -212,7 +236,9 @@ struct Looked<'a> {
 
 impl Looked<'_> {
     async fn at_database(&self, database: &mut PgConnection) -> sqlx::Result<(Option<Slot>, Vec<Finding>)> {
-        let Names { slot, publication, .. } = self.names;
+        let Names {
+            slot, publication, ..
+        } = self.names;
         let role = &self.patient.role;
         let settings = database::settings(database).await?;
         let published = database::publication(database, publication).await?;
@@ -233,8 +259,10 @@ impl Looked<'_> {
         }
         // Without trade-service's migrations there is no such table, which other checks say.
         if identity.is_some() {
-            let age = slot::heartbeat_age(database).await?;
-            findings.push(postgres::heartbeat(age, self.interval));
+            findings.push(match slot::heartbeat_age(database).await {
+                Ok(age) => postgres::heartbeat(age, self.interval),
+                Err(error) => Finding::unseen("heartbeat", said(&error)),
+            });
         }
         Ok((found_slot, findings))
     }
@@ -257,7 +285,11 @@ async fn offsets(api: &ConnectApi, name: &str, slot: Option<&Slot>) -> Result<Op
 }
 
 /// `slot` is what was seen of it, if the database was.
-fn of_offsets(offsets: Option<&Offsets>, standing: Option<&Standing>, slot: Option<&Option<Slot>>) -> Vec<Finding> {
+fn of_offsets(
+    offsets: Option<&Offsets>,
+    standing: Option<&Standing>,
+    slot: Option<&Option<Slot>>,
+) -> Vec<Finding> {
     let mut findings = vec![connect::offset(offsets, standing, slot.map(Option::is_some))];
     if let Some(slot) = slot {
         let read = slot.as_ref().is_some_and(|slot| slot.reader.is_some());
@@ -276,7 +308,11 @@ async fn of_registry(api: &RegistryApi, topic: &str) -> Result<Vec<Finding>, Reg
         subjects.push(registry::Subject {
             half,
             latest: if known { api.latest(&name).await? } else { None },
-            compatibility: if known { api.compatibility(&name).await? } else { None },
+            compatibility: if known {
+                api.compatibility(&name).await?
+            } else {
+                None
+            },
             name,
         });
     }

@@ -53,7 +53,8 @@ pub(crate) fn publication(name: &str, publication: Option<&Publication>) -> Find
         Some(table) => {
             let published: BTreeSet<&str> = table.columns.iter().map(String::as_str).collect();
             let wanted = BTreeSet::from(COLUMNS);
-            let list = |columns: &mut dyn Iterator<Item = &&str>| columns.copied().collect::<Vec<_>>().join(", ");
+            let list =
+                |columns: &mut dyn Iterator<Item = &&str>| columns.copied().collect::<Vec<_>>().join(", ");
             let missing = list(&mut wanted.difference(&published));
             let excess = list(&mut published.difference(&wanted));
             if !missing.is_empty() {
@@ -99,7 +100,10 @@ pub(crate) fn replica_identity(identity: Option<&Identity>) -> Finding {
     if identity.primary_key != ["id"] {
         return Finding::wrong(
             CHECK,
-            format!("the primary key of {TABLE} is ({})", identity.primary_key.join(", ")),
+            format!(
+                "the primary key of {TABLE} is ({})",
+                identity.primary_key.join(", ")
+            ),
             "chats belong to a post by its id: make that the primary key",
         );
     }
@@ -110,7 +114,11 @@ pub(crate) fn replica_identity(identity: Option<&Identity>) -> Finding {
             "FULL: PostgreSQL refuses to change or delete posts, because the publication does not have all columns",
             next,
         ),
-        "n" => Finding::wrong(CHECK, "NOTHING: PostgreSQL refuses to change or delete posts", next),
+        "n" => Finding::wrong(
+            CHECK,
+            "NOTHING: PostgreSQL refuses to change or delete posts",
+            next,
+        ),
         _ => Finding::wrong(CHECK, "an index: records may have another key than the id", next),
     }
 }
@@ -137,7 +145,12 @@ pub(crate) fn grants(role: &str, grants: Option<&Grants>) -> Finding {
 
 /// Whether our connector, and it alone, reads through the slot. `others` are connectors of the same Kafka
 /// Connect that name it too.
-pub(crate) fn slot(name: &str, slot: Option<&Slot>, standing: Option<&Standing>, others: &[String]) -> Finding {
+pub(crate) fn slot(
+    name: &str,
+    slot: Option<&Slot>,
+    standing: Option<&Standing>,
+    others: &[String],
+) -> Finding {
     const CHECK: &str = "slot";
     if !others.is_empty() {
         return Finding::wrong(
@@ -163,12 +176,20 @@ pub(crate) fn slot(name: &str, slot: Option<&Slot>, standing: Option<&Standing>,
                     "{name} is held by somebody else: process {} of {:?}, application {:?}, from {address}",
                     reader.pid, reader.user, reader.application
                 ),
-                format!("end that reader, or give it a slot of its own; SELECT pg_terminate_backend({}) cuts it off", reader.pid),
+                format!(
+                    "end that reader, or give it a slot of its own; SELECT pg_terminate_backend({}) cuts it off",
+                    reader.pid
+                ),
             )
         }
         Some(reader) => Finding::ok(
             CHECK,
-            format!("{name}, read by process {} of {:?}, {} behind", reader.pid, reader.user, bytes(slot.lag_bytes())),
+            format!(
+                "{name}, read by process {} of {:?}, {} behind",
+                reader.pid,
+                reader.user,
+                bytes(slot.lag_bytes())
+            ),
         ),
         None if running => Finding::wrong(
             CHECK,
@@ -177,7 +198,10 @@ pub(crate) fn slot(name: &str, slot: Option<&Slot>, standing: Option<&Standing>,
         ),
         None => Finding::warning(
             CHECK,
-            format!("nobody reads through {name}, which keeps {} of log", bytes(slot.retained_bytes())),
+            format!(
+                "nobody reads through {name}, which keeps {} of log",
+                bytes(slot.retained_bytes())
+            ),
             "start the connector before the disk or max_slot_wal_keep_size ends that",
         ),
     }
@@ -186,11 +210,19 @@ pub(crate) fn slot(name: &str, slot: Option<&Slot>, standing: Option<&Standing>,
 pub(crate) fn wal_status(slot: &Slot, settings: &Settings) -> Finding {
     const CHECK: &str = "wal-status";
     const LOST: &str = "drop the slot with SELECT pg_drop_replication_slot(…), restart the connector, which makes a new one, and run `connectors reconcile`: deletes in between are missed";
-    let seen = format!("{}, keeps {} of log", slot.wal_status, bytes(slot.retained_bytes()));
+    let seen = format!(
+        "{}, keeps {} of log",
+        slot.wal_status,
+        bytes(slot.retained_bytes())
+    );
     if let Some(reason) = &slot.invalidation_reason {
         return Finding::wrong(CHECK, format!("PostgreSQL has given the slot up: {reason}"), LOST);
     }
-    match (slot.wal_status.as_str(), slot.safe_bytes, settings.max_slot_wal_keep) {
+    match (
+        slot.wal_status.as_str(),
+        slot.safe_bytes,
+        settings.max_slot_wal_keep,
+    ) {
         ("lost", ..) => Finding::wrong(CHECK, "the log that the slot needs is removed", LOST),
         ("unreserved", ..) => Finding::wrong(
             CHECK,
@@ -223,14 +255,19 @@ pub(crate) fn slot_gap(slot: Option<&Slot>, offsets: Option<&Offsets>, reading: 
         (_, None) => Finding::ok(CHECK, "the connector has read nothing yet"),
         (None, Some(offset)) => Finding::wrong(
             CHECK,
-            format!("the slot was lost: the connector had read up to {offset}, and nothing keeps the log since then"),
+            format!(
+                "the slot was lost: the connector had read up to {offset}, and nothing keeps the log since then"
+            ),
             NEXT,
         ),
         (Some(slot), Some(offset)) => match slot.gap_bytes(offset) {
             0 => Finding::ok(CHECK, "the slot has everything that the connector has not read"),
             gap if reading => Finding::warning(
                 CHECK,
-                format!("the slot is {} ahead of the offset that Kafka Connect keeps", bytes(gap)),
+                format!(
+                    "the slot is {} ahead of the offset that Kafka Connect keeps",
+                    bytes(gap)
+                ),
                 "usual under load until the worker's next flush of offsets (offset.flush.interval.ms): look again in a minute. If it stays, or the slot was made anew, run `connectors reconcile`",
             ),
             gap => Finding::wrong(
@@ -317,8 +354,14 @@ mod tests {
             (&|it| it.tables[0].columns.push("body".into()), "lets body"),
             (&|it| _ = it.tables[0].columns.pop(), "lacks title"),
             (&|it| it.left_out.push("TRUNCATE".into()), "leaves out TRUNCATE"),
-            (&|it| it.tables[0].row_filter = Some("(id > 5)".into()), "(id > 5)"),
-            (&|it| _ = it.tables.remove(1), "public.debezium_signal is not in it"),
+            (
+                &|it| it.tables[0].row_filter = Some("(id > 5)".into()),
+                "(id > 5)",
+            ),
+            (
+                &|it| _ = it.tables.remove(1),
+                "public.debezium_signal is not in it",
+            ),
             (&|it| _ = it.tables.remove(0), "public.trade_posts is not in it"),
         ];
         for (fault, text) in faults {
@@ -338,7 +381,13 @@ mod tests {
             .level
         };
         assert_eq!(of("d", &["id"]), Level::Ok);
-        for (identity, key) in [("f", &["id"][..]), ("n", &["id"]), ("i", &["id"]), ("d", &[]), ("d", &["id", "title"])] {
+        for (identity, key) in [
+            ("f", &["id"][..]),
+            ("n", &["id"]),
+            ("i", &["id"]),
+            ("d", &[]),
+            ("d", &["id", "title"]),
+        ] {
             assert_eq!(of(identity, key), Level::Wrong, "{identity} {key:?}");
         }
         assert_eq!(replica_identity(None).level, Level::Wrong);
@@ -360,12 +409,20 @@ mod tests {
         };
         let stopped = Standing::Halted(State::Stopped);
         assert_eq!(level(&healthy(), &Standing::Running), Level::Ok);
-        assert_eq!(level(&held_by("pg_recvlogical"), &Standing::Running), Level::Wrong);
+        assert_eq!(
+            level(&held_by("pg_recvlogical"), &Standing::Running),
+            Level::Wrong
+        );
         assert_eq!(level(&healthy(), &stopped), Level::Wrong);
         assert_eq!(level(&idle, &Standing::Running), Level::Wrong);
         assert_eq!(level(&idle, &stopped), Level::Warning);
         assert_eq!(slot("s", None, None, &[]).level, Level::Wrong);
-        let two = slot("s", Some(&healthy()), Some(&Standing::Running), &["other".to_owned()]);
+        let two = slot(
+            "s",
+            Some(&healthy()),
+            Some(&Standing::Running),
+            &["other".to_owned()],
+        );
         assert_eq!(two.level, Level::Wrong);
     }
 
@@ -381,7 +438,10 @@ mod tests {
         assert_eq!(level(&|slot| slot.wal_status = "unreserved".into()), Level::Wrong);
         assert_eq!(level(&|slot| slot.wal_status = "extended".into()), Level::Warning);
         assert_eq!(level(&|slot| slot.safe_bytes = Some(1 << 29)), Level::Warning);
-        assert_eq!(level(&|slot| slot.invalidation_reason = Some("idle_timeout".into())), Level::Wrong);
+        assert_eq!(
+            level(&|slot| slot.invalidation_reason = Some("idle_timeout".into())),
+            Level::Wrong
+        );
     }
 
     #[test]
@@ -389,9 +449,15 @@ mod tests {
         let at = |lsn: u64| -> Offsets {
             serde_json::from_value(json!({"offsets": [{"partition": {}, "offset": {"lsn": lsn}}]})).unwrap()
         };
-        assert_eq!(slot_gap(Some(&healthy()), Some(&at(1_500)), true).level, Level::Ok);
+        assert_eq!(
+            slot_gap(Some(&healthy()), Some(&at(1_500)), true).level,
+            Level::Ok
+        );
         // What Kafka has acknowledged since the last flush of offsets.
-        assert_eq!(slot_gap(Some(&healthy()), Some(&at(1_400)), true).level, Level::Warning);
+        assert_eq!(
+            slot_gap(Some(&healthy()), Some(&at(1_400)), true).level,
+            Level::Warning
+        );
         let gap = slot_gap(Some(&healthy()), Some(&at(1_400)), false);
         assert_eq!(gap.level, Level::Wrong);
         assert!(gap.seen.contains("100 bytes"), "{gap:?}");

@@ -26,7 +26,10 @@ pub(crate) fn subjects(subjects: &[Subject]) -> Finding {
     if missing.is_empty() {
         let shown = subjects.iter().filter_map(|subject| {
             let latest = subject.latest.as_ref()?;
-            Some(format!("{} version {} (id {})", subject.name, latest.version, latest.id))
+            Some(format!(
+                "{} version {} (id {})",
+                subject.name, latest.version, latest.id
+            ))
         });
         return Finding::ok(CHECK, shown.collect::<Vec<_>>().join(", "));
     }
@@ -52,7 +55,10 @@ pub(crate) fn compatibility(subjects: &[Subject]) -> Finding {
     }
     Finding::warning(
         CHECK,
-        format!("{}: a change of the table that chat-service cannot read is let through to it", unsafe_levels.join(", ")),
+        format!(
+            "{}: a change of the table that chat-service cannot read is let through to it",
+            unsafe_levels.join(", ")
+        ),
         "connectors schemas set-compatibility BACKWARD",
     )
 }
@@ -95,21 +101,29 @@ pub(crate) fn schema_ids(seen: &SchemaIds, unknown: &[u32]) -> Finding {
     if let Some((partition, offset)) = seen.without {
         return Finding::wrong(
             CHECK,
-            format!("the record at offset {offset} of partition {partition} does not begin with a schema's id"),
+            format!(
+                "the record at offset {offset} of partition {partition} does not begin with a schema's id"
+            ),
             "somebody else writes to the topic, or the connector's converters are not as shipped: see `config`",
         );
     }
     if !unknown.is_empty() {
         return Finding::wrong(
             CHECK,
-            format!("the registry does not know the ids {} of the newest records", list(unknown)),
+            format!(
+                "the registry does not know the ids {} of the newest records",
+                list(unknown)
+            ),
             "it is another registry than the worker's, or it has lost its storage: restore that. chat-service goes on with the schemas that it has kept",
         );
     }
     if seen.ids.is_empty() {
         return Finding::unseen(CHECK, "the topic has no records");
     }
-    Finding::ok(CHECK, format!("the newest records were written with {}", list(&seen.ids)))
+    Finding::ok(
+        CHECK,
+        format!("the newest records were written with {}", list(&seen.ids)),
+    )
 }
 
 #[cfg(test)]
@@ -134,7 +148,10 @@ mod tests {
     fn a_subject_that_is_missing_is_told() {
         let (key, value) = (subject(Half::Key), subject(Half::Value));
         assert_eq!(subjects(&[key.clone(), value.clone()]).level, Level::Ok);
-        let missing = Subject { latest: None, ..value };
+        let missing = Subject {
+            latest: None,
+            ..value
+        };
         let finding = subjects(&[key, missing]);
         assert_eq!(finding.level, Level::Warning);
         assert!(finding.seen.contains("trade_posts-value"), "{finding:?}");
@@ -159,7 +176,10 @@ mod tests {
 
     #[test]
     fn a_schema_that_cannot_be_read_is_told_with_the_field() {
-        assert_eq!(reader_schemas(&[subject(Half::Key), subject(Half::Value)]).level, Level::Ok);
+        assert_eq!(
+            reader_schemas(&[subject(Half::Key), subject(Half::Value)]).level,
+            Level::Ok
+        );
         let mut other = subject(Half::Value);
         let latest = other.latest.as_mut().unwrap();
         latest.schema = latest.schema.replace("\"title\"", "\"subject\"");

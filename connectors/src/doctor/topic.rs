@@ -19,11 +19,16 @@ pub(crate) fn topic(name: &str, topic: Option<&Topic>) -> Finding {
 /// Whether what the group has not read yet stays until it has. `fence_ttl` is chat-service's.
 pub(crate) fn retention(topic: &Topic, progress: &[Progress], fence_ttl: Duration) -> Finding {
     const CHECK: &str = "retention";
-    let kept = topic.retention.map_or("for ever".to_owned(), |retention| format!("for {}", time(retention)));
+    let kept = topic.retention.map_or("for ever".to_owned(), |retention| {
+        format!("for {}", time(retention))
+    });
     let oldest = progress.iter().filter_map(|progress| progress.unread_for).max();
     let seen = match oldest {
         None => format!("records are kept {kept}; none is unread"),
-        Some(age) => format!("records are kept {kept}; the oldest unread one is {} old", time(age)),
+        Some(age) => format!(
+            "records are kept {kept}; the oldest unread one is {} old",
+            time(age)
+        ),
     };
     if let (Some(age), Some(retention)) = (oldest, topic.retention)
         && age > retention / 2
@@ -38,14 +43,20 @@ pub(crate) fn retention(topic: &Topic, progress: &[Progress], fence_ttl: Duratio
     if topic.cleanup_policy != "delete" {
         return Finding::warning(
             CHECK,
-            format!("cleanup.policy is {}: of a post's changes only the last one is kept, and of a delete only the tombstone, for delete.retention.ms", topic.cleanup_policy),
+            format!(
+                "cleanup.policy is {}: of a post's changes only the last one is kept, and of a delete only the tombstone, for delete.retention.ms",
+                topic.cleanup_policy
+            ),
             "set cleanup.policy=delete, or delete.retention.ms well above the longest time that chat-service may stand still",
         );
     }
     if topic.retention.is_none_or(|retention| retention >= fence_ttl) {
         return Finding::warning(
             CHECK,
-            format!("records are kept {kept}, fences of chat-service {}", time(fence_ttl)),
+            format!(
+                "records are kept {kept}, fences of chat-service {}",
+                time(fence_ttl)
+            ),
             "set chat-service's --fence-ttl longer than the topic's retention.ms: an old record could revive a deleted post",
         );
     }
@@ -65,18 +76,30 @@ pub(crate) fn expired(group: &str, progress: &[Progress]) -> Finding {
     let removed = progress.iter().filter_map(|progress| {
         let committed = progress.committed?;
         (committed < progress.low).then(|| {
-            format!("partition {} begins at {}, {} records behind {committed}", progress.partition, progress.low, progress.low - committed)
+            format!(
+                "partition {} begins at {}, {} records behind {committed}",
+                progress.partition,
+                progress.low,
+                progress.low - committed
+            )
         })
     });
     let removed: Vec<String> = removed.collect();
     if !removed.is_empty() {
         return Finding::wrong(
             CHECK,
-            format!("records were removed before {group} has read them: {}", removed.join("; ")),
+            format!(
+                "records were removed before {group} has read them: {}",
+                removed.join("; ")
+            ),
             "start chat-service once with KAFKA_OFFSET_RESET=earliest, and run `connectors reconcile`: deletes may be among what was removed",
         );
     }
-    let beyond = progress.iter().find(|progress| progress.committed.is_some_and(|committed| committed > progress.high));
+    let beyond = progress.iter().find(|progress| {
+        progress
+            .committed
+            .is_some_and(|committed| committed > progress.high)
+    });
     if let Some(progress) = beyond {
         return Finding::wrong(
             CHECK,
@@ -89,7 +112,10 @@ pub(crate) fn expired(group: &str, progress: &[Progress]) -> Finding {
             "start chat-service once with KAFKA_OFFSET_RESET=earliest, and run `connectors reconcile`",
         );
     }
-    Finding::ok(CHECK, format!("everything that {group} has not read is in the topic"))
+    Finding::ok(
+        CHECK,
+        format!("everything that {group} has not read is in the topic"),
+    )
 }
 
 pub(crate) fn group(name: &str, group: Option<&Group>, progress: &[Progress]) -> Finding {
@@ -99,7 +125,11 @@ pub(crate) fn group(name: &str, group: Option<&Group>, progress: &[Progress]) ->
     match group {
         Some(group) if group.members > 0 => Finding::ok(
             CHECK,
-            format!("{name} is {} with {} members, {lag} records behind", group.state.to_lowercase(), group.members),
+            format!(
+                "{name} is {} with {} members, {lag} records behind",
+                group.state.to_lowercase(),
+                group.members
+            ),
         ),
         _ if uncommitted => Finding::warning(
             CHECK,
@@ -143,7 +173,9 @@ mod tests {
 
     #[test]
     fn what_is_unread_has_to_stay() {
-        let level = |topic: &Topic, age: Option<Duration>| retention(topic, &[read_up_to(Some(9), 0, age)], 30 * DAY).level;
+        let level = |topic: &Topic, age: Option<Duration>| {
+            retention(topic, &[read_up_to(Some(9), 0, age)], 30 * DAY).level
+        };
         assert_eq!(level(&kept(), None), Level::Ok);
         assert_eq!(level(&kept(), Some(3 * DAY)), Level::Ok);
         assert_eq!(level(&kept(), Some(4 * DAY)), Level::Warning);

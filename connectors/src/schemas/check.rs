@@ -177,16 +177,23 @@ mod tests {
         assert_eq!(refusals(Half::Key, &id_of(r#""long""#)), [""; 0]);
         assert_eq!(
             refusals(Half::Key, &id_of(r#""int""#)),
-            [
-                "id is int, not long; chat-service needs it: which post; the whole content of a tombstone"
-            ]
+            ["id is int, not long; chat-service needs it: which post; the whole content of a tombstone"]
         );
-        assert!(refusals(Half::Key, &id_of(r#"["null", "long"]"#))[0].starts_with("id is null or long, not long;"));
+        assert!(
+            refusals(Half::Key, &id_of(r#"["null", "long"]"#))[0]
+                .starts_with("id is null or long, not long;")
+        );
         let other = r#"{"type":"record","name":"Key","fields":[{"name":"post","type":"long"}]}"#;
         assert!(refusals(Half::Key, other)[0].starts_with("id is missing; "));
         // Nothing of a value is in it.
         assert_eq!(refusals(Half::Value, other).len(), NEEDS.len() - 1);
         assert!(problems(Half::Key, "{").is_err());
-        assert!(problems(Half::Key, r#"{"type":"record","name":"K","fields":[{"name":"id","type":"Nobody"}]}"#).is_err());
+        assert!(
+            problems(
+                Half::Key,
+                r#"{"type":"record","name":"K","fields":[{"name":"id","type":"Nobody"}]}"#
+            )
+            .is_err()
+        );
     }
 }

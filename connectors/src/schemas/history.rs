@@ -51,8 +51,12 @@ pub fn read(folder: &Path) -> io::Result<Vec<(u32, Half, String)>> {
     let mut versions = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let invalid =
+            |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         let (number, half) = parsed(name)
             .ok_or_else(|| invalid("the name is not NNN-key.json or NNN-value.json".to_owned()))?;
         let schema = fs::read_to_string(&path)?;
@@ -86,7 +90,10 @@ mod tests {
         let json: Value = serde_json::from_str(&other).unwrap();
         assert_eq!(json["namespace"], "other.public.trade_posts");
         assert_eq!(json["connect.name"], "other.public.trade_posts.Envelope");
-        assert_eq!(json["fields"][2]["type"]["namespace"], "io.debezium.connector.postgresql");
+        assert_eq!(
+            json["fields"][2]["type"]["namespace"],
+            "io.debezium.connector.postgresql"
+        );
         assert!(!other.contains("\"trade."), "{other}");
         assert_eq!(kept(&other, "other.public.trade_posts"), newest(Half::Value));
     }
@@ -110,7 +117,12 @@ mod tests {
         for half in Half::BOTH {
             let all = all();
             let (number, _, last) = all.iter().rfind(|(_, of, _)| *of == half).unwrap();
-            assert_eq!(newest(half), last, "name {} in history.rs", file_name(*number, half));
+            assert_eq!(
+                newest(half),
+                last,
+                "name {} in history.rs",
+                file_name(*number, half)
+            );
         }
     }
 
@@ -140,23 +152,45 @@ mod tests {
         let changed = |from: &str, to: &str| {
             assert!(shipped.contains(from), "{from}");
             let problems = check::problems(Half::Value, &shipped.replacen(from, to, 1)).unwrap();
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
         };
         let seller = column("seller_id");
         let typed = format!("{seller},\"type\":\"long\"");
         for (from, to, said) in [
-            (column("title"), "\"name\":\"subject\"", "after.title is missing; chat-service needs it: shown with a room"),
+            (
+                column("title"),
+                "\"name\":\"subject\"",
+                "after.title is missing; chat-service needs it: shown with a room",
+            ),
             (column("status"), "\"name\": \"state\"", "after.status is missing"),
-            (typed.clone(), &*typed.replace("long", "string"), "after.seller_id is string, not long"),
-            (typed.clone(), &*typed.replace("long", "int"), "after.seller_id is int, not long"),
-            (typed.clone(), &*typed.replace("\"long\"", "[\"null\", \"long\"]"), "after.seller_id is null or long, not long"),
+            (
+                typed.clone(),
+                &*typed.replace("long", "string"),
+                "after.seller_id is string, not long",
+            ),
+            (
+                typed.clone(),
+                &*typed.replace("long", "int"),
+                "after.seller_id is int, not long",
+            ),
+            (
+                typed.clone(),
+                &*typed.replace("\"long\"", "[\"null\", \"long\"]"),
+                "after.seller_id is null or long, not long",
+            ),
             (column("op"), "\"name\": \"operation\"", "op is missing"),
         ] {
             let problems = changed(&from, to);
             assert!(problems.contains(said), "{problems:?}");
         }
         // A column more is nothing to chat-service.
-        let more = format!("{seller}, \"type\": \"long\"}}, {{\"name\": \"note\", \"type\": [\"null\", \"string\"]}}, {{\"name\": \"rest\"");
+        let more = format!(
+            "{seller}, \"type\": \"long\"}}, {{\"name\": \"note\", \"type\": [\"null\", \"string\"]}}, {{\"name\": \"rest\""
+        );
         assert_eq!(changed(&seller, &more.replacen("rest", "seller", 1)), "");
     }
 }

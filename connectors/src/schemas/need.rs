@@ -49,7 +49,11 @@ pub const NEEDS: [Need; 13] = [
         purpose: "which post; the whole content of a tombstone",
     },
     value(&["op"], Shape::Text, "what happened"),
-    value(&["after"], Shape::OptionalRecord, "the row as it is after the change"),
+    value(
+        &["after"],
+        Shape::OptionalRecord,
+        "the row as it is after the change",
+    ),
     value(&["after", "id"], Shape::Long, "check: it has to be the key's"),
     value(
         &["after", "seller_id"],

@@ -36,9 +36,16 @@ const BOUND: Duration = Duration::from_secs(30);
 /// Findings by check.
 type Seen = BTreeMap<&'static str, Finding>;
 
+/// The connector's own role may see all that is looked at.
 fn access(world: &World) -> Access {
+    let postgres = &world.stack.postgres;
     Access {
-        database_url: Some(world.stack.postgres.superuser_url(&world.name)),
+        database_url: Some(format!(
+            "postgres://debezium@{}:{}/{}",
+            postgres.host(),
+            postgres.port(),
+            world.name
+        )),
         registry_url: Some(world.stack.registry.confluent_url()),
         kafka: Some(world.stack.kafka.bootstrap()),
         kafka_properties: Vec::new(),
@@ -60,7 +67,10 @@ async fn look(world: &World) -> Seen {
 }
 
 fn by_check(findings: Vec<Finding>) -> Seen {
-    findings.into_iter().map(|finding| (finding.check, finding)).collect()
+    findings
+        .into_iter()
+        .map(|finding| (finding.check, finding))
+        .collect()
 }
 
 /// What is not ok, as text.
@@ -121,7 +131,9 @@ impl Member {
 
     async fn leave(self) {
         self.stop.store(true, Ordering::Relaxed);
-        tokio::task::spawn_blocking(move || self.thread.join().unwrap()).await.unwrap();
+        tokio::task::spawn_blocking(move || self.thread.join().unwrap())
+            .await
+            .unwrap();
     }
 }
 
@@ -137,13 +149,20 @@ async fn insert(world: &mut World, posts: usize) {
 async fn ask(world: &World, method: reqwest::Method, what: &str) {
     let url = format!("{}/connectors/{}/{what}", world.stack.connect.url(), world.name);
     let answer = reqwest::Client::new().request(method, url).send().await.unwrap();
-    assert!(answer.status().is_success(), "{what}: {}", answer.text().await.unwrap());
+    assert!(
+        answer.status().is_success(),
+        "{what}: {}",
+        answer.text().await.unwrap()
+    );
 }
 
 async fn set_topic(world: &World, topic: &str, key: &str, value: &str) {
     let admin: AdminClient<DefaultClientContext> = client(world).create().unwrap();
     let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
-    let done = admin.alter_configs([&change], &AdminOptions::new()).await.unwrap();
+    let done = admin
+        .alter_configs([&change], &AdminOptions::new())
+        .await
+        .unwrap();
     assert!(done.iter().all(Result::is_ok), "{done:?}");
 }
 
@@ -157,7 +176,10 @@ async fn set_server(world: &mut World, change: &str) {
 fn produce(world: &World, topic: &str, key: &[u8], age: Duration) {
     let producer: BaseProducer = client(world).create().unwrap();
     let then = service_kit::clock::now().timestamp_millis() - i64::try_from(age.as_millis()).unwrap();
-    let record = BaseRecord::<[u8], [u8]>::to(topic).key(key).partition(0).timestamp(then);
+    let record = BaseRecord::<[u8], [u8]>::to(topic)
+        .key(key)
+        .partition(0)
+        .timestamp(then);
     producer.send(record).map_err(|(error, _)| error).unwrap();
     producer.flush(BOUND).unwrap();
 }
@@ -168,7 +190,8 @@ async fn empty_topic(world: &World, topic: &str) {
     let mut ends = TopicPartitionList::new();
     for partition in 0..3 {
         let (_, high) = consumer.fetch_watermarks(topic, partition, BOUND).unwrap();
-        ends.add_partition_offset(topic, partition, Offset::Offset(high)).unwrap();
+        ends.add_partition_offset(topic, partition, Offset::Offset(high))
+            .unwrap();
     }
     let admin: AdminClient<DefaultClientContext> = client(world).create().unwrap();
     admin.delete_records(&ends, &AdminOptions::new()).await.unwrap();
@@ -178,11 +201,25 @@ async fn empty_topic(world: &World, topic: &str) {
 pub async fn hold(world: &World, slot: &str) -> TcpStream {
     let message = |kind: Option<u8>, body: &[u8]| {
         let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
-        kind.into_iter().chain(length).chain(body.iter().copied()).collect::<Vec<u8>>()
+        kind.into_iter()
+            .chain(length)
+            .chain(body.iter().copied())
+            .collect::<Vec<u8>>()
     };
-    let mut stream = TcpStream::connect((world.stack.postgres.host(), world.stack.postgres.port())).await.unwrap();
+    let mut stream = TcpStream::connect((world.stack.postgres.host(), world.stack.postgres.port()))
+        .await
+        .unwrap();
     let mut startup = vec![0, 3, 0, 0];
-    let parameters = ["user", "postgres", "database", &world.name, "replication", "database", "application_name", "thief"];
+    let parameters = [
+        "user",
+        "postgres",
+        "database",
+        &world.name,
+        "replication",
+        "database",
+        "application_name",
+        "thief",
+    ];
     for text in parameters {
         startup.extend_from_slice(text.as_bytes());
         startup.push(0);
@@ -192,7 +229,10 @@ pub async fn hold(world: &World, slot: &str) -> TcpStream {
     let start = format!(
         "START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names 'trade_cdc')\0"
     );
-    stream.write_all(&message(Some(b'Q'), start.as_bytes())).await.unwrap();
+    stream
+        .write_all(&message(Some(b'Q'), start.as_bytes()))
+        .await
+        .unwrap();
     // Until it answers that both sides may copy.
     loop {
         let kind = stream.read_u8().await.unwrap();
@@ -218,18 +258,26 @@ async fn every_fault_of_a_capture_is_told() {
 
     // Healthy: no finding but ok.
     let member = Member::join(&world, topic);
-    eventually("captured", async || registry.latest(&format!("{topic}-value")).await.unwrap().ok_or(())).await;
+    eventually("captured", async || {
+        registry
+            .latest(&format!("{topic}-value"))
+            .await
+            .unwrap()
+            .ok_or(())
+    })
+    .await;
     let level = |seen: &Seen| (seen["compatibility"].level, seen["compatibility"].seen.clone());
     let seen = look(&world).await;
     assert_eq!(level(&seen).0, Warning, "{seen:?}");
     for half in Half::BOTH {
-        registry.set_compatibility(&half.subject(topic), "BACKWARD").await.unwrap();
+        registry
+            .set_compatibility(&half.subject(topic), "BACKWARD")
+            .await
+            .unwrap();
     }
-    eventually("healthy", async || {
-        match complaints(&look(&world).await) {
-            none if none.is_empty() => Result::Ok(()),
-            some => Err(some),
-        }
+    eventually("healthy", async || match complaints(&look(&world).await) {
+        none if none.is_empty() => Result::Ok(()),
+        some => Err(some),
     })
     .await;
 
@@ -243,7 +291,9 @@ async fn every_fault_of_a_capture_is_told() {
     set_topic(&world, topic, "cleanup.policy", "compact").await;
     eventually("told", async || {
         // The connector writes the next one within five seconds.
-        world.execute("UPDATE debezium_heartbeat SET beat_at = now() - interval '1 hour'").await;
+        world
+            .execute("UPDATE debezium_heartbeat SET beat_at = now() - interval '1 hour'")
+            .await;
         let seen = look(&world).await;
         match &seen["heartbeat"] {
             told if told.level == Wrong => Result::Ok(()),
@@ -292,12 +342,23 @@ async fn every_fault_of_a_capture_is_told() {
         .await;
     world.set("skipped.operations", "t");
     world.api.put_config(&world.name, &world.config).await.unwrap();
-    produce(&world, topic, &[0, 0x7f, 0, 0, 0], Duration::from_secs(6 * 24 * 3600 + 80_000));
+    produce(
+        &world,
+        topic,
+        &[0, 0x7f, 0, 0, 0],
+        Duration::from_secs(6 * 24 * 3600 + 80_000),
+    );
     let lacking = history::for_topic(Half::Value, topic).replace(r#"{"name":"title","type":"string"},"#, "");
     for half in Half::BOTH {
-        registry.set_compatibility(&half.subject(topic), "NONE").await.unwrap();
+        registry
+            .set_compatibility(&half.subject(topic), "NONE")
+            .await
+            .unwrap();
     }
-    registry.register(&format!("{topic}-value"), &lacking).await.unwrap();
+    registry
+        .register(&format!("{topic}-value"), &lacking)
+        .await
+        .unwrap();
     until(
         &mut world,
         &[
@@ -317,7 +378,9 @@ async fn every_fault_of_a_capture_is_told() {
 
     // The slot is lost, and records are removed unread.
     eventually("dropped", async || {
-        sqlx::query("SELECT pg_drop_replication_slot('doctored')").execute(&mut world.database).await
+        sqlx::query("SELECT pg_drop_replication_slot('doctored')")
+            .execute(&mut world.database)
+            .await
     })
     .await;
     produce(&world, topic, b"no header", Duration::ZERO);
@@ -335,7 +398,9 @@ async fn every_fault_of_a_capture_is_told() {
 
     // Another takes its name, after something was deleted.
     world.execute("DELETE FROM trade_posts WHERE id = 1").await;
-    world.execute("SELECT pg_create_logical_replication_slot('doctored', 'pgoutput')").await;
+    world
+        .execute("SELECT pg_create_logical_replication_slot('doctored', 'pgoutput')")
+        .await;
     until(
         &mut world,
         &[
@@ -381,7 +446,9 @@ async fn what_does_not_answer_is_said_and_the_rest_is_looked_at() {
     for check in ["subjects", "topic"] {
         assert_eq!(seen[check].level, Level::Warning, "{:?}", seen[check]);
     }
-    world.execute("DROP PUBLICATION trade_cdc; DROP TABLE trade_posts").await;
+    world
+        .execute("DROP PUBLICATION trade_cdc; DROP TABLE trade_posts")
+        .await;
     let seen = look(&world).await;
     for check in ["publication", "replica-identity", "grants"] {
         assert_eq!(seen[check].level, Level::Wrong, "{:?}", seen[check]);

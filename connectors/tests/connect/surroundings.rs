@@ -40,27 +40,71 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
     let ended = schemas(&world, &["set-compatibility", "BACKWARD"]).await;
     assert_eq!(ended.code, Some(4), "{}", ended.err);
     let ended = schemas(&world, &["register", "--dry-run"]).await;
-    assert_eq!(ended.out.matches("would be registered").count(), 2, "{}", ended.out);
-    assert_eq!(registry.versions(&Half::Value.subject(TOPIC)).await.unwrap(), [0; 0]);
+    assert_eq!(
+        ended.out.matches("would be registered").count(),
+        2,
+        "{}",
+        ended.out
+    );
+    assert_eq!(
+        registry.versions(&Half::Value.subject(TOPIC)).await.unwrap(),
+        [0; 0]
+    );
     let ended = schemas(&world, &["register"]).await;
-    assert_eq!(ended.out.matches(": registered (id ").count(), 2, "{} {}", ended.out, ended.err);
+    assert_eq!(
+        ended.out.matches(": registered (id ").count(),
+        2,
+        "{} {}",
+        ended.out,
+        ended.err
+    );
     let ended = schemas(&world, &["register"]).await;
-    assert_eq!(ended.out.matches(": unchanged, version 1 ").count(), 2, "{}", ended.out);
+    assert_eq!(
+        ended.out.matches(": unchanged, version 1 ").count(),
+        2,
+        "{}",
+        ended.out
+    );
     let ended = schemas(&world, &["set-compatibility", "backward", "--dry-run"]).await;
-    assert_eq!(ended.out.matches("-> BACKWARD (not done)").count(), 2, "{}", ended.out);
+    assert_eq!(
+        ended.out.matches("-> BACKWARD (not done)").count(),
+        2,
+        "{}",
+        ended.out
+    );
     let ended = schemas(&world, &["set-compatibility", "BACKWARD"]).await;
-    assert_eq!(ended.out.matches("NONE -> BACKWARD\n").count(), 2, "{}", ended.out);
+    assert_eq!(
+        ended.out.matches("NONE -> BACKWARD\n").count(),
+        2,
+        "{}",
+        ended.out
+    );
     let ended = schemas(&world, &["set-compatibility", "BACKWARD"]).await;
-    assert_eq!(ended.out.matches("unchanged, BACKWARD").count(), 2, "{}", ended.out);
+    assert_eq!(
+        ended.out.matches("unchanged, BACKWARD").count(),
+        2,
+        "{}",
+        ended.out
+    );
 
     // Debezium goes on with what was registered.
     world.apply().await.unwrap();
     world
         .execute("INSERT INTO trade_posts (seller_id, title, body, price, category) VALUES (7, '자전거', '', 1, '생활')")
         .await;
-    let (database, kafka) = (world.stack.postgres.superuser_url(&world.name), world.stack.kafka.bootstrap());
+    let (database, kafka) = (
+        world.stack.postgres.superuser_url(&world.name),
+        world.stack.kafka.bootstrap(),
+    );
     let confluent = world.stack.registry.confluent_url();
-    let servers = ["--database-url", &database, "--registry-url", &confluent, "--kafka", &kafka];
+    let servers = [
+        "--database-url",
+        &database,
+        "--registry-url",
+        &confluent,
+        "--kafka",
+        &kafka,
+    ];
     let url = world.stack.connect.url();
     eventually("in the topic", async || {
         let ended = connectors(url, &[&["status", "surrounded"][..], &servers].concat()).await;
@@ -78,29 +122,58 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
     })
     .await;
     for half in Half::BOTH {
-        assert_eq!(registry.versions(&half.subject(TOPIC)).await.unwrap(), [1], "{half}");
+        assert_eq!(
+            registry.versions(&half.subject(TOPIC)).await.unwrap(),
+            [1],
+            "{half}"
+        );
     }
     let ended = schemas(&world, &["check"]).await;
-    assert_eq!(ended.out.matches("chat-service can read it").count(), 2, "{}", ended.out);
+    assert_eq!(
+        ended.out.matches("chat-service can read it").count(),
+        2,
+        "{}",
+        ended.out
+    );
 
-    let ended = connectors(url, &[&["status", "surrounded", "--json"][..], &servers[..2]].concat()).await;
+    let ended = connectors(
+        url,
+        &[&["status", "surrounded", "--json"][..], &servers[..2]].concat(),
+    )
+    .await;
     let status: Value = serde_json::from_str(&ended.out).unwrap();
     let capture = &status[0]["capture"];
     assert!(capture["offset"].as_str().unwrap().contains('/'), "{status}");
     assert_eq!(capture["slot"]["reader"]["user"], "debezium", "{status}");
     assert!(capture["slot"]["retained_bytes"].as_u64().is_some(), "{status}");
-    assert!(capture["topics"]["not_asked"].as_str().unwrap().contains("--kafka"), "{status}");
+    assert!(
+        capture["topics"]["not_asked"]
+            .as_str()
+            .unwrap()
+            .contains("--kafka"),
+        "{status}"
+    );
 
     let doctor = [&["doctor", "surrounded", "--group", "surrounded"][..], &servers].concat();
     let ended = connectors(url, &doctor).await;
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
-    assert!(ended.out.starts_with("surrounded: 1 warning, 24 ok\nwarning  group "), "{}", ended.out);
+    assert!(
+        ended
+            .out
+            .starts_with("surrounded: 1 warning, 24 ok\nwarning  group "),
+        "{}",
+        ended.out
+    );
 
     watches(&world, &servers).await;
     let ended = connectors(url, &[&doctor[..], &["--json"]].concat()).await;
     assert_eq!(ended.code, Some(5), "{}{}", ended.out, ended.err);
     let findings: Value = serde_json::from_str(&ended.out).unwrap();
-    let running = findings["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == "running");
+    let running = findings["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|finding| finding["check"] == "running");
     assert_eq!(running.unwrap()["level"], "wrong", "{findings}");
 
     keeps(&world, &registry).await;
@@ -123,7 +196,10 @@ async fn watches(world: &World, servers: &[&str]) {
     let mut asked = false;
     loop {
         let line = tokio::time::timeout(std::time::Duration::from_secs(30), lines.next_line()).await;
-        let line = line.unwrap_or_else(|_| panic!("no more was told: {told:?}")).unwrap().unwrap();
+        let line = line
+            .unwrap_or_else(|_| panic!("no more was told: {told:?}"))
+            .unwrap()
+            .unwrap();
         told.push(line);
         if !asked && told.iter().any(|line| line == "surrounded connector: RUNNING") {
             let stop = format!("{}/connectors/surrounded/stop", world.stack.connect.url());
@@ -131,7 +207,10 @@ async fn watches(world: &World, servers: &[&str]) {
             assert!(answer.status().is_success());
             asked = true;
         }
-        let stopped = ["surrounded connector: RUNNING -> STOPPED", "surrounded slot: surrounded active, reserved -> surrounded not active, reserved"];
+        let stopped = [
+            "surrounded connector: RUNNING -> STOPPED",
+            "surrounded slot: surrounded active, reserved -> surrounded not active, reserved",
+        ];
         if stopped.iter().all(|line| told.iter().any(|told| told == line)) {
             return;
         }
@@ -151,14 +230,29 @@ async fn keeps(world: &World, registry: &RegistryApi) {
     let ended = schemas(world, &["keep", path]).await;
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""), "{}", ended.err);
 
-    let (title, note) = (r#"{"name":"title""#, r#"{"name":"note","type":["null","string"],"default":null},"#);
+    let (title, note) = (
+        r#"{"name":"title""#,
+        r#"{"name":"note","type":["null","string"],"default":null},"#,
+    );
     let longer = history::for_topic(Half::Value, TOPIC).replacen(title, &format!("{note}{title}"), 1);
-    registry.register(&Half::Value.subject(TOPIC), &longer).await.unwrap();
+    registry
+        .register(&Half::Value.subject(TOPIC), &longer)
+        .await
+        .unwrap();
     let ended = schemas(world, &["keep", path]).await;
-    assert!(ended.out.contains("-value.json: version 2 of surrounded.public.trade_posts-value"), "{}", ended.out);
+    assert!(
+        ended
+            .out
+            .contains("-value.json: version 2 of surrounded.public.trade_posts-value"),
+        "{}",
+        ended.out
+    );
     let kept = history::read(folder.path()).unwrap();
     assert_eq!(kept.len(), before + 1);
-    assert!(kept.iter().any(|(_, _, schema)| *schema == history::kept(&longer, TOPIC)));
+    assert!(
+        kept.iter()
+            .any(|(_, _, schema)| *schema == history::kept(&longer, TOPIC))
+    );
     let ended = schemas(world, &["keep", path]).await;
     assert_eq!(ended.out, "", "{}", ended.err);
 }
@@ -170,21 +264,44 @@ async fn is_deleted(world: &mut World, database: &str) {
     assert_eq!(ended.code, Some(2), "{}", ended.err);
     assert!(ended.err.contains("--database-url"), "{}", ended.err);
     let drop_all = [
-        "delete", "surrounded", "--yes", "--drop-slot", "--drop-publication", "--database-url", database,
+        "delete",
+        "surrounded",
+        "--yes",
+        "--drop-slot",
+        "--drop-publication",
+        "--database-url",
+        database,
     ];
     let holder = hold(world, "surrounded").await;
     let ended = connectors(url, &drop_all).await;
     assert_eq!(ended.code, Some(4), "{}", ended.err);
-    assert!(ended.err.contains("nothing was done") && ended.err.contains("thief"), "{}", ended.err);
-    assert!(world.api.config("surrounded").await.unwrap().is_some(), "deleted all the same");
+    assert!(
+        ended.err.contains("nothing was done") && ended.err.contains("thief"),
+        "{}",
+        ended.err
+    );
+    assert!(
+        world.api.config("surrounded").await.unwrap().is_some(),
+        "deleted all the same"
+    );
     drop(holder);
 
     let ended = eventually("let go", async || {
         let ended = connectors(url, &drop_all).await;
-        if ended.code == Some(0) { Ok(ended) } else { Err(ended.err) }
+        if ended.code == Some(0) {
+            Ok(ended)
+        } else {
+            Err(ended.err)
+        }
     })
     .await;
-    assert!(ended.out.contains("slot surrounded: dropped\npublication trade_cdc: dropped"), "{}", ended.out);
+    assert!(
+        ended
+            .out
+            .contains("slot surrounded: dropped\npublication trade_cdc: dropped"),
+        "{}",
+        ended.out
+    );
     assert_eq!(world.confirmed().await, None);
     assert_eq!(world.api.config("surrounded").await.unwrap(), None);
 }
