@@ -33,7 +33,7 @@ impl ConnectApi {
     }
 
     /// Of all connectors, by name.
-    pub async fn configs(&self) -> Result<BTreeMap<String, Config>, ConnectError> {
+    pub async fn all_configs(&self) -> Result<BTreeMap<String, Config>, ConnectError> {
         #[derive(Deserialize)]
         struct Expanded {
             info: Info,

@@ -4,7 +4,6 @@
 //! Decisions are pure ([`plan::Plan`], [`settle::Settling`], [`status::Standing`]); only [`ConnectApi`]
 //! talks to a server, and nothing here prints.
 
-pub mod access;
 mod answer;
 mod apply;
 pub mod config_file;
@@ -21,6 +20,7 @@ pub mod plan;
 pub mod registry;
 pub mod report;
 pub mod schemas;
+pub mod servers;
 pub mod settle;
 pub mod shipped;
 pub mod slot;

@@ -107,7 +107,7 @@ impl Left {
             .map_err(DatabaseError::from)?;
         let Some(found) = found else { return Ok(()) };
         let standing = api.status(name).await?.as_ref().map(Standing::of);
-        let others = api.configs().await?.into_iter().filter(|(other, config)| {
+        let others = api.all_configs().await?.into_iter().filter(|(other, config)| {
             other != name && config.get("slot.name").is_some_and(|slot| *slot == self.slot)
         });
         let others: Vec<String> = others.map(|(other, _)| other).collect();
@@ -116,14 +116,11 @@ impl Left {
     }
 
     fn question(&self) -> String {
-        let mut question = String::new();
-        if self.drop_slot {
-            question += &format!(", drop the slot {}", self.slot);
-        }
-        if self.drop_publication {
-            question += &format!(", drop the publication {}", self.publication);
-        }
-        question
+        let slot = self.drop_slot.then(|| format!(", drop the slot {}", self.slot));
+        let publication = self
+            .drop_publication
+            .then(|| format!(", drop the publication {}", self.publication));
+        slot.into_iter().chain(publication).collect()
     }
 
     async fn drop_from(&self, database: &mut PgConnection) -> sqlx::Result<()> {

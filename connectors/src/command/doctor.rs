@@ -10,7 +10,7 @@ use connectors::{
 };
 use serde_json::json;
 
-use super::access::AccessOptions;
+use super::servers::ServerOptions;
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    access: AccessOptions,
+    servers: ServerOptions,
     /// The role that the connector logs into PostgreSQL with
     #[arg(long, default_value = shipped::ROLE)]
     role: String,
@@ -38,7 +38,7 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
     let Options {
         name,
         json,
-        access,
+        servers,
         role,
         group,
         fence_ttl,
@@ -49,14 +49,14 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
         group,
         fence_ttl,
     };
-    let findings = examine(api, &access.access(), &patient).await;
+    let findings = examine(api, &servers.servers(), &patient).await;
     if json {
         println!(
             "{:#}",
             json!({ "connector": patient.connector, "findings": findings })
         );
     } else {
-        print!("{}", page(&patient.connector, &findings));
+        println!("{}", page(&patient.connector, &findings));
     }
     if findings.iter().any(|finding| finding.level == Level::Wrong) {
         return Err(Failure::Said(5));
@@ -73,14 +73,13 @@ fn page(connector: &str, findings: &[Finding]) -> String {
         .filter(|level| count(*level) > 0)
         .map(|level| format!("{} {level}", count(level)))
         .collect();
-    let mut page = format!("{connector}: {}\n", counts.join(", "));
+    let mut lines = vec![format!("{connector}: {}", counts.join(", "))];
     for level in levels {
         for finding in findings.iter().filter(|finding| finding.level == level) {
-            page += &format!("{:8} {:17} {}\n", level, finding.check, finding.seen);
-            if let Some(next) = &finding.next {
-                page += &format!("{:26} → {next}\n", "");
-            }
+            lines.push(format!("{level:8} {:17} {}", finding.check, finding.seen));
+            let next = finding.next.iter();
+            lines.extend(next.map(|next| format!("{:26} → {next}", "")));
         }
     }
-    page
+    lines.join("\n")
 }

@@ -1,10 +1,10 @@
 //! One file per command: its options, and what it does.
 
-mod access;
 pub(crate) mod apply;
 pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod schemas;
+mod servers;
 pub(crate) mod status;
 
 use std::time::Duration;

@@ -9,12 +9,12 @@ use std::{
 use clap::Args;
 use connectors::{
     ConnectApi, ConnectError,
-    access::Access,
     report::{self, Report},
+    servers::Servers,
     status::Standing,
 };
 
-use super::access::AccessOptions;
+use super::servers::ServerOptions;
 use crate::{
     cli::seconds,
     command::within,
@@ -37,7 +37,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "30", value_parser = seconds)]
     timeout: Duration,
     #[command(flatten)]
-    access: AccessOptions,
+    servers: ServerOptions,
 }
 
 pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failure> {
@@ -46,13 +46,13 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
         json,
         watch,
         timeout,
-        access,
+        servers,
     } = options;
-    let access = access.access();
+    let servers = servers.servers();
     if let Some(pause) = watch {
-        return watch_for_ever(api, &access, &names, timeout, pause).await;
+        return watch_for_ever(api, &servers, &names, timeout, pause).await;
     }
-    let reports = within(api, timeout, look(api, &access, &names)).await?;
+    let reports = within(api, timeout, look(api, &servers, &names)).await?;
     if json {
         println!("{:#}", serde_json::json!(reports));
     } else {
@@ -65,7 +65,7 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
     Ok(())
 }
 
-async fn look(api: &ConnectApi, access: &Access, names: &[String]) -> Result<Vec<Report>, ConnectError> {
+async fn look(api: &ConnectApi, servers: &Servers, names: &[String]) -> Result<Vec<Report>, ConnectError> {
     let mut statuses = api.statuses().await?;
     if let Some(missing) = names
         .iter()
@@ -75,24 +75,25 @@ async fn look(api: &ConnectApi, access: &Access, names: &[String]) -> Result<Vec
         return Err(ConnectError::NotFound { connector });
     }
     statuses.retain(|status| names.is_empty() || names.contains(&status.name));
-    report::read(api, access, statuses).await
+    report::read(api, servers, statuses).await
 }
 
 fn page(reports: &[Report]) -> String {
     if reports.is_empty() {
         return "Kafka Connect has no connectors; `connectors apply` creates them".to_owned();
     }
-    let mut page = table(reports.iter().map(|report| &report.status)).to_string();
+    let table = table(reports.iter().map(|report| &report.status));
     if reports.iter().any(|report| report.capture.is_some()) {
-        page += &format!("\n\n{}", surroundings(reports));
+        format!("{table}\n\n{}", surroundings(reports))
+    } else {
+        table.to_string()
     }
-    page
 }
 
 /// What Kafka Connect does not answer is a change like any other.
 async fn watch_for_ever(
     api: &ConnectApi,
-    access: &Access,
+    servers: &Servers,
     names: &[String],
     timeout: Duration,
     pause: Duration,
@@ -100,7 +101,7 @@ async fn watch_for_ever(
     let terminal = io::stdout().is_terminal();
     let mut told = BTreeMap::new();
     loop {
-        let seen = within(api, timeout, look(api, access, names)).await;
+        let seen = within(api, timeout, look(api, servers, names)).await;
         if terminal {
             let text = seen.map_or_else(|error| error.to_string(), |reports| page(&reports));
             // Clears the screen and begins at its top.

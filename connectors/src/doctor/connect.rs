@@ -156,7 +156,7 @@ pub(crate) fn config(name: &str, config: Option<&Config>) -> Finding {
         .map(|(key, effect)| format!("{key} is not as shipped: {effect}"))
         .collect();
     let transforms = |key: &&str| key.starts_with("transforms") || key.starts_with("predicates");
-    if differ.iter().any(|key| transforms(&key)) {
+    if differ.iter().any(transforms) {
         essential.push(
             "records are transformed: chat-service cannot read them, or not all of them come".to_owned(),
         );

@@ -5,6 +5,7 @@ mod connect;
 mod finding;
 mod postgres;
 mod registry;
+mod slot;
 mod topic;
 
 use std::{error::Error, time::Duration};
@@ -16,15 +17,14 @@ pub use finding::{CHECKS, Finding, Level};
 pub use finding::{bytes, time};
 
 use crate::{
-    Config, ConnectApi, ConnectError,
-    access::{Access, Part},
-    database,
+    Config, ConnectApi, ConnectError, database,
     kafka::Kafka,
     offset::Offsets,
     registry::{RegistryApi, RegistryError},
     schemas::Half,
+    servers::{Part, Servers},
     shipped::{self, Names},
-    slot::{self, Slot},
+    slot::{Slot, heartbeat_age, read as read_slot},
     status::{Standing, Status},
 };
 
@@ -42,7 +42,7 @@ pub struct Patient {
 }
 
 /// Carries out every check; there is one finding for each, in the order of [`CHECKS`].
-pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Vec<Finding> {
+pub async fn examine(api: &ConnectApi, servers: &Servers, patient: &Patient) -> Vec<Finding> {
     let mut findings = Vec::new();
     let connector = match Connector::read(api, &patient.connector).await {
         Ok(connector) => {
@@ -65,7 +65,7 @@ pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Ve
     let standing = connector.as_ref().and_then(Connector::standing);
 
     let mut seen_slot = None;
-    match access.database().await {
+    match servers.database().await {
         Part::NotAsked(how) => findings.push(Finding::unseen("database", how)),
         Part::Failed(error) => findings.push(Finding::wrong("database", said(&error), UNREACHABLE)),
         Part::Asked(mut database) => {
@@ -105,7 +105,7 @@ pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Ve
         }
     }
 
-    let registry = match access.registry() {
+    let registry = match servers.registry() {
         Part::NotAsked(how) => {
             findings.push(Finding::unseen("registry", how));
             None
@@ -125,7 +125,7 @@ pub async fn examine(api: &ConnectApi, access: &Access, patient: &Patient) -> Ve
             }
         },
     };
-    match access.kafka() {
+    match servers.kafka() {
         Part::NotAsked(how) => findings.push(Finding::unseen("kafka", how)),
         Part::Failed(never) => match never {},
         Part::Asked(kafka) => match of_kafka(&kafka, &names.topic, patient, registry.as_ref()).await {
@@ -176,7 +176,7 @@ impl Connector {
         Ok(Self {
             worker: api.worker().await?,
             plugins: api.connector_plugins().await?,
-            configs: api.configs().await?,
+            configs: api.all_configs().await?,
             name: name.to_owned(),
             status: api.status(name).await?,
         })
@@ -237,14 +237,16 @@ struct Looked<'a> {
 impl Looked<'_> {
     async fn at_database(&self, database: &mut PgConnection) -> sqlx::Result<(Option<Slot>, Vec<Finding>)> {
         let Names {
-            slot, publication, ..
+            slot: slot_name,
+            publication,
+            ..
         } = self.names;
         let role = &self.patient.role;
         let settings = database::settings(database).await?;
         let published = database::publication(database, publication).await?;
         let identity = database::identity(database).await?;
         let grants = database::grants(database, role).await?;
-        let found_slot = slot::read(database, slot).await?;
+        let found_slot = read_slot(database, slot_name).await?;
         let mut findings = vec![
             Finding::ok("database", "PostgreSQL answers"),
             postgres::wal_level(&settings),
@@ -252,15 +254,15 @@ impl Looked<'_> {
             postgres::publication(publication, published.as_ref()),
             postgres::replica_identity(identity.as_ref()),
             postgres::grants(role, grants.as_ref()),
-            postgres::slot(slot, found_slot.as_ref(), self.standing, &self.others),
+            slot::slot(slot_name, found_slot.as_ref(), self.standing, &self.others),
         ];
         if let Some(found) = &found_slot {
-            findings.push(postgres::wal_status(found, &settings));
+            findings.push(slot::wal_status(found, &settings));
         }
         // Without trade-service's migrations there is no such table, which other checks say.
         if identity.is_some() {
-            findings.push(match slot::heartbeat_age(database).await {
-                Ok(age) => postgres::heartbeat(age, self.interval),
+            findings.push(match heartbeat_age(database).await {
+                Ok(age) => slot::heartbeat(age, self.interval),
                 Err(error) => Finding::unseen("heartbeat", said(&error)),
             });
         }
@@ -294,7 +296,7 @@ fn of_offsets(
     if let Some(slot) = slot {
         let read = slot.as_ref().is_some_and(|slot| slot.reader.is_some());
         let reading = read && standing == Some(&Standing::Running);
-        findings.push(postgres::slot_gap(slot.as_ref(), offsets, reading));
+        findings.push(slot::slot_gap(slot.as_ref(), offsets, reading));
     }
     findings
 }

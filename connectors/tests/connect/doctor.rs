@@ -1,45 +1,34 @@
 //! `connectors::doctor` on a capture that is broken in every way that servers in use allow, a few at a time.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use connectors::{
     ConnectApi,
-    access::Access,
-    doctor::{Finding, Level, Patient, examine},
+    doctor::{
+        Finding,
+        Level::{self, Ok, Unseen, Warning, Wrong},
+        Patient, examine,
+    },
     registry::RegistryApi,
     schemas::{Half, history},
+    servers::Servers,
     shipped,
 };
-use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
-    client::DefaultClientContext,
-    consumer::{BaseConsumer, CommitMode, Consumer},
-    producer::{BaseProducer, BaseRecord, Producer},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+
+use crate::{
+    faults::{Member, ask, empty_topic, hold, insert, produce, set_server, set_topic},
+    world::{World, eventually},
 };
 
-use crate::world::{World, eventually};
-
-const BOUND: Duration = Duration::from_secs(30);
+const TOPIC: &str = "doctored.public.trade_posts";
 
 /// Findings by check.
 type Seen = BTreeMap<&'static str, Finding>;
 
 /// The connector's own role may see all that is looked at.
-fn access(world: &World) -> Access {
+fn servers(world: &World) -> Servers {
     let postgres = &world.stack.postgres;
-    Access {
+    Servers {
         database_url: Some(format!(
             "postgres://debezium@{}:{}/{}",
             postgres.host(),
@@ -62,7 +51,7 @@ fn patient(world: &World) -> Patient {
 }
 
 async fn look(world: &World) -> Seen {
-    let findings = examine(&world.api, &access(world), &patient(world)).await;
+    let findings = examine(&world.api, &servers(world), &patient(world)).await;
     by_check(findings)
 }
 
@@ -75,7 +64,7 @@ fn by_check(findings: Vec<Finding>) -> Seen {
 
 /// What is not ok, as text.
 fn complaints(seen: &Seen) -> Vec<String> {
-    let bad = seen.values().filter(|finding| finding.level != Level::Ok);
+    let bad = seen.values().filter(|finding| finding.level != Ok);
     bad.map(|finding| format!("{finding:?}")).collect()
 }
 
@@ -88,221 +77,72 @@ async fn until(world: &mut World, expected: &[(&str, Level, &str)]) -> Seen {
             if finding.level != *level || !finding.seen.contains(text) {
                 return Err(format!("{check} is not {level} with {text:?}: {finding:?}"));
             }
-            assert!(*level == Level::Ok || finding.next.is_some(), "{finding:?}");
+            assert!(*level == Ok || finding.next.is_some(), "{finding:?}");
         }
-        Ok(seen)
+        Result::Ok(seen)
     })
     .await
 }
 
-fn client(world: &World) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client
-        .set("bootstrap.servers", world.stack.kafka.bootstrap())
-        .set("group.id", &world.name)
-        .set("enable.auto.commit", "false")
-        .set("session.timeout.ms", "6000")
-        .set("auto.offset.reset", "earliest");
-    client
-}
-
-/// A member of the group that reads and commits, until it is told to stop. What chat-service is here.
-struct Member {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Member {
-    fn join(world: &World, topic: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let consumer: BaseConsumer = client(world).create().unwrap();
-        consumer.subscribe(&[topic]).unwrap();
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                if let Some(Ok(record)) = consumer.poll(Duration::from_millis(100)) {
-                    consumer.commit_message(&record, CommitMode::Sync).unwrap();
-                }
-            }
-            consumer.unsubscribe();
-        });
-        Self { stop, thread }
-    }
-
-    async fn leave(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        tokio::task::spawn_blocking(move || self.thread.join().unwrap())
-            .await
-            .unwrap();
-    }
-}
-
-async fn insert(world: &mut World, posts: usize) {
-    world
-        .execute(&format!(
-            "INSERT INTO trade_posts (seller_id, title, body, price, category)
-             SELECT 7, '자전거', '', 1, '생활' FROM generate_series(1, {posts})"
-        ))
-        .await;
-}
-
-async fn ask(world: &World, method: reqwest::Method, what: &str) {
-    let url = format!("{}/connectors/{}/{what}", world.stack.connect.url(), world.name);
-    let answer = reqwest::Client::new().request(method, url).send().await.unwrap();
-    assert!(
-        answer.status().is_success(),
-        "{what}: {}",
-        answer.text().await.unwrap()
-    );
-}
-
-async fn set_topic(world: &World, topic: &str, key: &str, value: &str) {
-    let admin: AdminClient<DefaultClientContext> = client(world).create().unwrap();
-    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
-    let done = admin
-        .alter_configs([&change], &AdminOptions::new())
-        .await
-        .unwrap();
-    assert!(done.iter().all(Result::is_ok), "{done:?}");
-}
-
-/// Of the whole PostgreSQL, which other tests use too.
-async fn set_server(world: &mut World, change: &str) {
-    world.execute(&format!("ALTER SYSTEM {change}")).await;
-    world.execute("SELECT pg_reload_conf()").await;
-}
-
-/// Writes a record as somebody who should not.
-fn produce(world: &World, topic: &str, key: &[u8], age: Duration) {
-    let producer: BaseProducer = client(world).create().unwrap();
-    let then = service_kit::clock::now().timestamp_millis() - i64::try_from(age.as_millis()).unwrap();
-    let record = BaseRecord::<[u8], [u8]>::to(topic)
-        .key(key)
-        .partition(0)
-        .timestamp(then);
-    producer.send(record).map_err(|(error, _)| error).unwrap();
-    producer.flush(BOUND).unwrap();
-}
-
-/// Removes every record of the topic.
-async fn empty_topic(world: &World, topic: &str) {
-    let consumer: BaseConsumer = client(world).create().unwrap();
-    let mut ends = TopicPartitionList::new();
-    for partition in 0..3 {
-        let (_, high) = consumer.fetch_watermarks(topic, partition, BOUND).unwrap();
-        ends.add_partition_offset(topic, partition, Offset::Offset(high))
-            .unwrap();
-    }
-    let admin: AdminClient<DefaultClientContext> = client(world).create().unwrap();
-    admin.delete_records(&ends, &AdminOptions::new()).await.unwrap();
-}
-
-/// Reads through a slot over PostgreSQL's own protocol, as `pg_recvlogical` does, until it is dropped.
-pub async fn hold(world: &World, slot: &str) -> TcpStream {
-    let message = |kind: Option<u8>, body: &[u8]| {
-        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
-        kind.into_iter()
-            .chain(length)
-            .chain(body.iter().copied())
-            .collect::<Vec<u8>>()
-    };
-    let mut stream = TcpStream::connect((world.stack.postgres.host(), world.stack.postgres.port()))
-        .await
-        .unwrap();
-    let mut startup = vec![0, 3, 0, 0];
-    let parameters = [
-        "user",
-        "postgres",
-        "database",
-        &world.name,
-        "replication",
-        "database",
-        "application_name",
-        "thief",
-    ];
-    for text in parameters {
-        startup.extend_from_slice(text.as_bytes());
-        startup.push(0);
-    }
-    startup.push(0);
-    stream.write_all(&message(None, &startup)).await.unwrap();
-    let start = format!(
-        "START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names 'trade_cdc')\0"
-    );
-    stream
-        .write_all(&message(Some(b'Q'), start.as_bytes()))
-        .await
-        .unwrap();
-    // Until it answers that both sides may copy.
-    loop {
-        let kind = stream.read_u8().await.unwrap();
-        let length = stream.read_u32().await.unwrap() - 4;
-        let mut body = vec![0; usize::try_from(length).unwrap()];
-        stream.read_exact(&mut body).await.unwrap();
-        assert_ne!(kind, b'E', "{}", String::from_utf8_lossy(&body));
-        if kind == b'W' {
-            return stream;
-        }
-    }
-}
-
 #[tokio::test]
 async fn every_fault_of_a_capture_is_told() {
-    use Level::{Ok, Warning, Wrong};
     let mut world = World::new("doctored").await;
-    let topic = "doctored.public.trade_posts";
     world.set("poll.interval.ms", "10");
     insert(&mut world, 5).await;
     world.apply().await.unwrap();
     let registry = RegistryApi::new(&world.stack.registry.confluent_url()).unwrap();
+    let member = Member::join(&world, TOPIC);
+    becomes_healthy(&mut world, &registry).await;
+    breaks_while_it_runs(&mut world).await;
+    member.leave().await;
+    is_stopped_and_held(&mut world, &registry).await;
+    loses_its_slot(&mut world).await;
+    world.end().await;
+}
 
-    // Healthy: no finding but ok.
-    let member = Member::join(&world, topic);
+/// All that a new capture is reproached with is that no compatibility was set.
+async fn becomes_healthy(world: &mut World, registry: &RegistryApi) {
     eventually("captured", async || {
-        registry
-            .latest(&format!("{topic}-value"))
-            .await
-            .unwrap()
-            .ok_or(())
+        let latest = registry.latest(&Half::Value.subject(TOPIC)).await.unwrap();
+        latest.ok_or("no schema yet")
     })
     .await;
-    let level = |seen: &Seen| (seen["compatibility"].level, seen["compatibility"].seen.clone());
-    let seen = look(&world).await;
-    assert_eq!(level(&seen).0, Warning, "{seen:?}");
+    until(
+        world,
+        &[("compatibility", Warning, "trade_posts-key"), ("group", Ok, "")],
+    )
+    .await;
     for half in Half::BOTH {
-        registry
-            .set_compatibility(&half.subject(topic), "BACKWARD")
-            .await
-            .unwrap();
+        let subject = half.subject(TOPIC);
+        registry.set_compatibility(&subject, "BACKWARD").await.unwrap();
     }
-    eventually("healthy", async || match complaints(&look(&world).await) {
+    eventually("healthy", async || match complaints(&look(world).await) {
         none if none.is_empty() => Result::Ok(()),
         some => Err(some),
     })
     .await;
+}
 
-    // While it runs.
+async fn breaks_while_it_runs(world: &mut World) {
     let sql = "ALTER TABLE trade_posts REPLICA IDENTITY NOTHING;
          ALTER PUBLICATION trade_cdc SET TABLE trade_posts, debezium_signal;
          ALTER PUBLICATION trade_cdc SET (publish = 'insert, update, delete');
          REVOKE INSERT ON debezium_signal FROM debezium;
          GRANT SELECT (body) ON trade_posts TO debezium;";
     world.execute(sql).await;
-    set_topic(&world, topic, "cleanup.policy", "compact").await;
+    set_topic(world, TOPIC, "cleanup.policy", "compact").await;
     eventually("told", async || {
         // The connector writes the next one within five seconds.
-        world
-            .execute("UPDATE debezium_heartbeat SET beat_at = now() - interval '1 hour'")
-            .await;
-        let seen = look(&world).await;
-        match &seen["heartbeat"] {
+        let late = "UPDATE debezium_heartbeat SET beat_at = now() - interval '1 hour'";
+        world.execute(late).await;
+        match &look(world).await["heartbeat"] {
             told if told.level == Wrong => Result::Ok(()),
             other => Err(other.clone()),
         }
     })
     .await;
     until(
-        &mut world,
+        world,
         &[
             ("replica-identity", Wrong, "NOTHING"),
             ("publication", Wrong, "body"),
@@ -315,17 +155,19 @@ async fn every_fault_of_a_capture_is_told() {
     )
     .await;
     let sql = "ALTER TABLE trade_posts REPLICA IDENTITY DEFAULT;
-         ALTER PUBLICATION trade_cdc SET TABLE trade_posts (id, seller_id, title, status), debezium_signal, debezium_heartbeat;
+         ALTER PUBLICATION trade_cdc
+            SET TABLE trade_posts (id, seller_id, title, status), debezium_signal, debezium_heartbeat;
          ALTER PUBLICATION trade_cdc SET (publish = 'insert, update, delete, truncate');
          GRANT INSERT ON debezium_signal TO debezium;";
     world.execute(sql).await;
-    set_topic(&world, topic, "cleanup.policy", "delete").await;
+    set_topic(world, TOPIC, "cleanup.policy", "delete").await;
+}
 
-    // Stopped, its slot held by somebody else, and nobody reads the topic.
-    ask(&world, reqwest::Method::PUT, "stop").await;
-    member.leave().await;
+/// Nobody reads the topic either.
+async fn is_stopped_and_held(world: &mut World, registry: &RegistryApi) {
+    ask(world, reqwest::Method::PUT, "stop").await;
     until(
-        &mut world,
+        world,
         &[
             ("running", Wrong, "STOPPED"),
             ("slot", Warning, "nobody reads"),
@@ -335,32 +177,24 @@ async fn every_fault_of_a_capture_is_told() {
         ],
     )
     .await;
-    let holder = hold(&world, "doctored").await;
-    set_server(&mut world, "SET max_wal_size = '32MB'").await;
-    world
-        .execute("SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000)) FROM generate_series(1, 128)")
-        .await;
+    let holder = hold(world, "doctored").await;
+    set_server(world, "SET max_wal_size = '32MB'").await;
+    let filler =
+        "SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000)) FROM generate_series(1, 128)";
+    world.execute(filler).await;
     world.set("skipped.operations", "t");
     world.api.put_config(&world.name, &world.config).await.unwrap();
-    produce(
-        &world,
-        topic,
-        &[0, 0x7f, 0, 0, 0],
-        Duration::from_secs(6 * 24 * 3600 + 80_000),
-    );
-    let lacking = history::for_topic(Half::Value, topic).replace(r#"{"name":"title","type":"string"},"#, "");
+    let almost_a_week = Duration::from_secs(6 * 24 * 3600 + 80_000);
+    produce(world, TOPIC, &[0, 0x7f, 0, 0, 0], almost_a_week);
+    let lacking = history::for_topic(Half::Value, TOPIC).replace(r#"{"name":"title","type":"string"},"#, "");
     for half in Half::BOTH {
-        registry
-            .set_compatibility(&half.subject(topic), "NONE")
-            .await
-            .unwrap();
+        let subject = half.subject(TOPIC);
+        registry.set_compatibility(&subject, "NONE").await.unwrap();
     }
-    registry
-        .register(&format!("{topic}-value"), &lacking)
-        .await
-        .unwrap();
+    let subject = Half::Value.subject(TOPIC);
+    registry.register(&subject, &lacking).await.unwrap();
     until(
-        &mut world,
+        world,
         &[
             ("slot", Wrong, "held by somebody else"),
             ("slot", Wrong, "thief"),
@@ -373,19 +207,20 @@ async fn every_fault_of_a_capture_is_told() {
         ],
     )
     .await;
-    set_server(&mut world, "RESET max_wal_size").await;
+    set_server(world, "RESET max_wal_size").await;
     drop(holder);
+}
 
-    // The slot is lost, and records are removed unread.
+/// Then another takes its name, records are removed unread, and the offsets are reset.
+async fn loses_its_slot(world: &mut World) {
     eventually("dropped", async || {
-        sqlx::query("SELECT pg_drop_replication_slot('doctored')")
-            .execute(&mut world.database)
-            .await
+        let drop = sqlx::query("SELECT pg_drop_replication_slot('doctored')");
+        drop.execute(&mut world.database).await
     })
     .await;
-    produce(&world, topic, b"no header", Duration::ZERO);
+    produce(world, TOPIC, b"no header", Duration::ZERO);
     until(
-        &mut world,
+        world,
         &[
             ("slot", Wrong, "there is no slot"),
             ("slot-gap", Wrong, "the slot was lost"),
@@ -394,15 +229,12 @@ async fn every_fault_of_a_capture_is_told() {
         ],
     )
     .await;
-    empty_topic(&world, topic).await;
-
-    // Another takes its name, after something was deleted.
+    empty_topic(world, TOPIC).await;
     world.execute("DELETE FROM trade_posts WHERE id = 1").await;
-    world
-        .execute("SELECT pg_create_logical_replication_slot('doctored', 'pgoutput')")
-        .await;
+    let create = "SELECT pg_create_logical_replication_slot('doctored', 'pgoutput')";
+    world.execute(create).await;
     until(
-        &mut world,
+        world,
         &[
             ("slot-gap", Wrong, "the slot was made anew"),
             ("expired", Wrong, "partition 0"),
@@ -410,19 +242,18 @@ async fn every_fault_of_a_capture_is_told() {
         ],
     )
     .await;
-    ask(&world, reqwest::Method::DELETE, "offsets").await;
-    until(&mut world, &[("offset", Wrong, "reset")]).await;
-    world.end().await;
+    ask(world, reqwest::Method::DELETE, "offsets").await;
+    until(world, &[("offset", Wrong, "reset")]).await;
 }
 
 #[tokio::test]
 async fn what_does_not_answer_is_said_and_the_rest_is_looked_at() {
     let mut world = World::new("unanswered").await;
     let nobody = ConnectApi::new("http://127.0.0.1:1").unwrap();
-    let elsewhere = Access {
+    let elsewhere = Servers {
         registry_url: Some(world.stack.registry.url().to_owned()),
         kafka: Some("127.0.0.1:1".to_owned()),
-        ..access(&world)
+        ..servers(&world)
     };
     let seen = by_check(examine(&nobody, &elsewhere, &patient(&world)).await);
     for (check, text) in [
@@ -432,33 +263,33 @@ async fn what_does_not_answer_is_said_and_the_rest_is_looked_at() {
         // Not made yet, and the shipped one's name.
         ("slot", "there is no slot trade_cdc"),
     ] {
-        assert_eq!(seen[check].level, Level::Wrong, "{:?}", seen[check]);
+        assert_eq!(seen[check].level, Wrong, "{:?}", seen[check]);
         assert!(seen[check].seen.contains(text), "{:?}", seen[check]);
     }
     for check in ["plugin", "running", "topic", "subjects", "slot-gap"] {
-        assert_eq!(seen[check].level, Level::Unseen, "{:?}", seen[check]);
+        assert_eq!(seen[check].level, Unseen, "{:?}", seen[check]);
     }
-    assert_eq!(seen["publication"].level, Level::Ok, "{:?}", seen["publication"]);
+    assert_eq!(seen["publication"].level, Ok, "{:?}", seen["publication"]);
 
     // Nothing was captured yet, and two databases that are none.
     let seen = look(&world).await;
-    assert_eq!(seen["config"].level, Level::Wrong, "{:?}", seen["config"]);
+    assert_eq!(seen["config"].level, Wrong, "{:?}", seen["config"]);
     for check in ["subjects", "topic"] {
-        assert_eq!(seen[check].level, Level::Warning, "{:?}", seen[check]);
+        assert_eq!(seen[check].level, Warning, "{:?}", seen[check]);
     }
     world
         .execute("DROP PUBLICATION trade_cdc; DROP TABLE trade_posts")
         .await;
     let seen = look(&world).await;
     for check in ["publication", "replica-identity", "grants"] {
-        assert_eq!(seen[check].level, Level::Wrong, "{:?}", seen[check]);
+        assert_eq!(seen[check].level, Wrong, "{:?}", seen[check]);
     }
-    let nowhere = Access {
+    let nowhere = Servers {
         database_url: Some("postgres://postgres@127.0.0.1:1/trade".to_owned()),
-        ..Access::default()
+        ..Servers::default()
     };
     let seen = by_check(examine(&world.api, &nowhere, &patient(&world)).await);
-    assert_eq!(seen["database"].level, Level::Wrong, "{:?}", seen["database"]);
-    assert_eq!(seen["kafka"].level, Level::Unseen, "{:?}", seen["kafka"]);
+    assert_eq!(seen["database"].level, Wrong, "{:?}", seen["database"]);
+    assert_eq!(seen["kafka"].level, Unseen, "{:?}", seen["kafka"]);
     world.end().await;
 }

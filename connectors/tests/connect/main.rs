@@ -5,5 +5,6 @@
 mod apply;
 mod command;
 mod doctor;
+mod faults;
 mod surroundings;
 mod world;

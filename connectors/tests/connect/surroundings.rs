@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     command::{Ended, connectors},
-    doctor::hold,
+    faults::{ask, hold},
     world::{World, eventually},
 };
 
@@ -32,14 +32,44 @@ async fn schemas(world: &World, arguments: &[&str]) -> Ended {
 async fn a_capture_is_set_up_looked_at_and_taken_down() {
     let mut world = World::new("surrounded").await;
     let registry = RegistryApi::new(&world.stack.registry.confluent_url()).unwrap();
+    prepares_the_registry(&world, &registry).await;
+    world.apply().await.unwrap();
+    world
+        .execute("INSERT INTO trade_posts (seller_id, title, body, price, category) VALUES (7, '자전거', '', 1, '생활')")
+        .await;
+    let database = world.stack.postgres.superuser_url(&world.name);
+    let (kafka, confluent) = (
+        world.stack.kafka.bootstrap(),
+        world.stack.registry.confluent_url(),
+    );
+    let servers = [
+        "--database-url",
+        &database,
+        "--registry-url",
+        &confluent,
+        "--kafka",
+        &kafka,
+    ];
+    is_looked_at(&world, &servers).await;
+    // Debezium goes on with what was registered.
+    for half in Half::BOTH {
+        let versions = registry.versions(&half.subject(TOPIC)).await.unwrap();
+        assert_eq!(versions, [1], "{half}");
+    }
+    is_examined(&world, &servers).await;
+    keeps(&world, &registry).await;
+    is_deleted(&mut world, &database).await;
+    world.end().await;
+}
 
-    // Before the first record.
-    let ended = schemas(&world, &["check"]).await;
+/// Before the first record.
+async fn prepares_the_registry(world: &World, registry: &RegistryApi) {
+    let ended = schemas(world, &["check"]).await;
     assert_eq!(ended.code, Some(4), "{}", ended.err);
     assert!(ended.err.contains("schemas register"), "{}", ended.err);
-    let ended = schemas(&world, &["set-compatibility", "BACKWARD"]).await;
+    let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
     assert_eq!(ended.code, Some(4), "{}", ended.err);
-    let ended = schemas(&world, &["register", "--dry-run"]).await;
+    let ended = schemas(world, &["register", "--dry-run"]).await;
     assert_eq!(
         ended.out.matches("would be registered").count(),
         2,
@@ -50,7 +80,7 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
         registry.versions(&Half::Value.subject(TOPIC)).await.unwrap(),
         [0; 0]
     );
-    let ended = schemas(&world, &["register"]).await;
+    let ended = schemas(world, &["register"]).await;
     assert_eq!(
         ended.out.matches(": registered (id ").count(),
         2,
@@ -58,56 +88,40 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
         ended.out,
         ended.err
     );
-    let ended = schemas(&world, &["register"]).await;
+    let ended = schemas(world, &["register"]).await;
     assert_eq!(
         ended.out.matches(": unchanged, version 1 ").count(),
         2,
         "{}",
         ended.out
     );
-    let ended = schemas(&world, &["set-compatibility", "backward", "--dry-run"]).await;
+    let ended = schemas(world, &["set-compatibility", "backward", "--dry-run"]).await;
     assert_eq!(
         ended.out.matches("-> BACKWARD (not done)").count(),
         2,
         "{}",
         ended.out
     );
-    let ended = schemas(&world, &["set-compatibility", "BACKWARD"]).await;
+    let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
     assert_eq!(
         ended.out.matches("NONE -> BACKWARD\n").count(),
         2,
         "{}",
         ended.out
     );
-    let ended = schemas(&world, &["set-compatibility", "BACKWARD"]).await;
+    let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
     assert_eq!(
         ended.out.matches("unchanged, BACKWARD").count(),
         2,
         "{}",
         ended.out
     );
+}
 
-    // Debezium goes on with what was registered.
-    world.apply().await.unwrap();
-    world
-        .execute("INSERT INTO trade_posts (seller_id, title, body, price, category) VALUES (7, '자전거', '', 1, '생활')")
-        .await;
-    let (database, kafka) = (
-        world.stack.postgres.superuser_url(&world.name),
-        world.stack.kafka.bootstrap(),
-    );
-    let confluent = world.stack.registry.confluent_url();
-    let servers = [
-        "--database-url",
-        &database,
-        "--registry-url",
-        &confluent,
-        "--kafka",
-        &kafka,
-    ];
+async fn is_looked_at(world: &World, servers: &[&str]) {
     let url = world.stack.connect.url();
     eventually("in the topic", async || {
-        let ended = connectors(url, &[&["status", "surrounded"][..], &servers].concat()).await;
+        let ended = connectors(url, &[&["status", "surrounded"][..], servers].concat()).await;
         let seen = [
             "surrounded active, reserved, keeps ",
             " ago",
@@ -121,14 +135,7 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
         }
     })
     .await;
-    for half in Half::BOTH {
-        assert_eq!(
-            registry.versions(&half.subject(TOPIC)).await.unwrap(),
-            [1],
-            "{half}"
-        );
-    }
-    let ended = schemas(&world, &["check"]).await;
+    let ended = schemas(world, &["check"]).await;
     assert_eq!(
         ended.out.matches("chat-service can read it").count(),
         2,
@@ -153,8 +160,12 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
             .contains("--kafka"),
         "{status}"
     );
+}
 
-    let doctor = [&["doctor", "surrounded", "--group", "surrounded"][..], &servers].concat();
+/// While it runs, and stopped.
+async fn is_examined(world: &World, servers: &[&str]) {
+    let url = world.stack.connect.url();
+    let doctor = [&["doctor", "surrounded", "--group", "surrounded"][..], servers].concat();
     let ended = connectors(url, &doctor).await;
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
     assert!(
@@ -165,7 +176,7 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
         ended.out
     );
 
-    watches(&world, &servers).await;
+    watches(world, servers).await;
     let ended = connectors(url, &[&doctor[..], &["--json"]].concat()).await;
     assert_eq!(ended.code, Some(5), "{}{}", ended.out, ended.err);
     let findings: Value = serde_json::from_str(&ended.out).unwrap();
@@ -175,10 +186,6 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
         .iter()
         .find(|finding| finding["check"] == "running");
     assert_eq!(running.unwrap()["level"], "wrong", "{findings}");
-
-    keeps(&world, &registry).await;
-    is_deleted(&mut world, &database).await;
-    world.end().await;
 }
 
 /// `status --watch` without a terminal, while the connector is stopped. It stays so.
@@ -202,9 +209,7 @@ async fn watches(world: &World, servers: &[&str]) {
             .unwrap();
         told.push(line);
         if !asked && told.iter().any(|line| line == "surrounded connector: RUNNING") {
-            let stop = format!("{}/connectors/surrounded/stop", world.stack.connect.url());
-            let answer = reqwest::Client::new().put(stop).send().await.unwrap();
-            assert!(answer.status().is_success());
+            ask(world, reqwest::Method::PUT, "stop").await;
             asked = true;
         }
         let stopped = [

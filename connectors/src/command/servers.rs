@@ -1,11 +1,11 @@
 //! Options that name the servers around Kafka Connect.
 
 use clap::Args;
-use connectors::access::Access;
+use connectors::servers::Servers;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Other servers")]
-pub(crate) struct AccessOptions {
+pub(crate) struct ServerOptions {
     /// PostgreSQL, the database of the trade posts, as a user who may read `pg_replication_slots` and
     /// `debezium_heartbeat`: `postgres://user:password@host:5432/trade`
     #[arg(long, env = "TRADE_DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -29,9 +29,9 @@ pub(crate) struct AccessOptions {
     pub(crate) kafka_property: Vec<(String, String)>,
 }
 
-impl AccessOptions {
-    pub(crate) fn access(self) -> Access {
-        Access {
+impl ServerOptions {
+    pub(crate) fn servers(self) -> Servers {
+        Servers {
             database_url: self.database_url,
             registry_url: self.registry_url,
             kafka: self.kafka,

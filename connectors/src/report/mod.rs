@@ -1,58 +1,26 @@
 //! A connector's state with what it reads from and writes to: its offset, its slot, the heartbeat it leaves
 //! in the database, its topics and their subjects.
 
+mod seen;
+
 use std::time::Duration;
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::Serialize;
 use sqlx::PgConnection;
 
+pub use self::seen::Seen;
+use self::seen::{found, map, seen, unfound};
 use crate::{
     Config, ConnectApi, ConnectError,
-    access::{Access, Part},
     doctor::{bytes, time},
     kafka::Kafka,
     lsn::Lsn,
     registry::{RegistryApi, RegistryError},
     schemas::Half,
+    servers::{Part, Servers},
     slot::{self, Slot},
     status::Status,
 };
-
-/// Something that may not have been looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen<T> {
-    /// With the option that would name the server.
-    NotAsked(&'static str),
-    Failed(String),
-    Absent,
-    Found(T),
-}
-
-/// `{"not_asked": …}`, `{"error": …}`, `null`, or what was found.
-impl<T: Serialize> Serialize for Seen<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (key, text) = match self {
-            Self::Found(found) => return found.serialize(serializer),
-            Self::Absent => return serializer.serialize_none(),
-            Self::NotAsked(how) => ("not_asked", *how),
-            Self::Failed(error) => ("error", error.as_str()),
-        };
-        let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry(key, text)?;
-        map.end()
-    }
-}
-
-impl<T> Seen<T> {
-    fn shown(&self, absent: &str, found: impl FnOnce(&T) -> String) -> String {
-        match self {
-            Self::NotAsked(how) => (*how).to_owned(),
-            Self::Failed(error) => error.clone(),
-            Self::Absent => absent.to_owned(),
-            Self::Found(value) => found(value),
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -104,13 +72,13 @@ pub struct SubjectReport {
 /// If Kafka Connect does not answer; what else does not is said in the reports.
 pub async fn read(
     api: &ConnectApi,
-    access: &Access,
+    servers: &Servers,
     statuses: Vec<Status>,
 ) -> Result<Vec<Report>, ConnectError> {
-    let configs = api.configs().await?;
-    let mut database = seen(access.database().await);
-    let registry = seen(access.registry());
-    let kafka = match access.kafka() {
+    let configs = api.all_configs().await?;
+    let mut database = seen(servers.database().await);
+    let registry = seen(servers.registry());
+    let kafka = match servers.kafka() {
         Part::NotAsked(how) => Seen::NotAsked(how),
         Part::Failed(never) => match never {},
         Part::Asked(kafka) => Seen::Found(kafka),
@@ -126,18 +94,6 @@ pub async fn read(
         reports.push(Report { status, capture });
     }
     Ok(reports)
-}
-
-fn seen<T, E: std::error::Error + 'static>(part: Part<T, E>) -> Seen<T> {
-    match part {
-        Part::NotAsked(how) => Seen::NotAsked(how),
-        Part::Failed(error) => failed(&error),
-        Part::Asked(asked) => Seen::Found(asked),
-    }
-}
-
-fn failed<T>(error: &(dyn std::error::Error + 'static)) -> Seen<T> {
-    Seen::Failed(crate::doctor::said(error))
 }
 
 async fn capture(
@@ -182,29 +138,6 @@ async fn capture(
             other => unfound(other),
         },
     })
-}
-
-fn found<T, E: std::error::Error + 'static>(result: Result<Option<T>, E>) -> Seen<T> {
-    match result {
-        Ok(Some(value)) => Seen::Found(value),
-        Ok(None) => Seen::Absent,
-        Err(error) => failed(&error),
-    }
-}
-
-fn unfound<T, U>(other: &Seen<T>) -> Seen<U> {
-    match other {
-        Seen::NotAsked(how) => Seen::NotAsked(how),
-        Seen::Failed(error) => Seen::Failed(error.clone()),
-        Seen::Absent | Seen::Found(_) => Seen::Absent,
-    }
-}
-
-fn map<T, U>(seen: Seen<T>, change: impl FnOnce(T) -> U) -> Seen<U> {
-    match seen {
-        Seen::Found(value) => Seen::Found(change(value)),
-        other => unfound(&other),
-    }
 }
 
 /// Those of the tables that the configuration names.
@@ -301,17 +234,15 @@ impl SlotReport {
             invalidation_reason,
             ..
         } = &self.slot;
-        let mut state = format!(
-            "{name} {}, {wal_status}",
-            if reader.is_some() { "active" } else { "not active" }
-        );
-        if let Some(reason) = invalidation_reason {
-            state += &format!(" ({reason})");
-        }
-        if reader.is_none() && self.gap_bytes.is_some_and(|gap| gap > 0) {
-            state += ", begins behind the connector's offset: see `connectors doctor`";
-        }
-        state
+        let active = if reader.is_some() { "active" } else { "not active" };
+        let reason = invalidation_reason.as_ref().map(|reason| format!(" ({reason})"));
+        let gap = match self.gap_bytes {
+            Some(1..) if reader.is_none() => {
+                ", begins behind the connector's offset: see `connectors doctor`"
+            }
+            _ => "",
+        };
+        format!("{name} {active}, {wal_status}{}{gap}", reason.unwrap_or_default())
     }
 
     fn shown(&self) -> String {

@@ -12,7 +12,7 @@ use crate::{
 
 /// Addresses as they were given; they may hold credentials.
 #[derive(Clone, Default)]
-pub struct Access {
+pub struct Servers {
     pub database_url: Option<String>,
     pub registry_url: Option<String>,
     pub kafka: Option<String>,
@@ -20,9 +20,9 @@ pub struct Access {
     pub kafka_properties: Vec<(String, String)>,
 }
 
-impl std::fmt::Debug for Access {
+impl std::fmt::Debug for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Access").finish_non_exhaustive()
+        f.debug_struct("Servers").finish_non_exhaustive()
     }
 }
 
@@ -44,7 +44,7 @@ impl<T, E> Part<T, E> {
     }
 }
 
-impl Access {
+impl Servers {
     pub(crate) async fn database(&self) -> Part<PgConnection, DatabaseError> {
         match &self.database_url {
             None => Part::NotAsked("not asked: give --database-url or TRADE_DATABASE_URL"),
