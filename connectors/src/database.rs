@@ -31,10 +31,15 @@ pub enum DatabaseError {
 pub async fn connect(url: &str) -> Result<PgConnection, DatabaseError> {
     let options = PgConnectOptions::from_str(url).map_err(|source| DatabaseError::InvalidUrl { source })?;
     let options = options.application_name("connectors").disable_statement_logging();
-    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
-        Ok(connection) => connection.map_err(|source| DatabaseError::Unreachable { source }),
-        Err(_) => Err(DatabaseError::NoAnswer),
-    }
+    let connection = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+    let mut connection = connection
+        .map_err(|_| DatabaseError::NoAnswer)?
+        .map_err(|source| DatabaseError::Unreachable { source })?;
+    // Nothing here takes long, unless something is very wrong.
+    sqlx::query("SET statement_timeout = '20s'")
+        .execute(&mut connection)
+        .await?;
+    Ok(connection)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use connectors::{
     ConnectApi,
-    doctor::{Finding, Level, Patient, examine},
+    doctor::{Finding, Level, NEEDS_ANOTHER, Patient, examine},
     shipped,
 };
 use serde_json::json;
@@ -66,20 +66,44 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
 
 /// What is wrong comes first.
 fn page(connector: &str, findings: &[Finding]) -> String {
-    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    let levels = [Level::Wrong, Level::Warning, Level::Ok, Level::Unseen];
-    let counts: Vec<String> = levels
+    let at = |level| findings.iter().filter(move |finding| finding.level == level);
+    let counts = [
+        (Level::Wrong, "wrong"),
+        (Level::Warning, "to heed"),
+        (Level::Ok, "ok"),
+        (Level::Unseen, "unseen"),
+    ];
+    let counts: Vec<String> = counts
         .into_iter()
-        .filter(|level| count(*level) > 0)
-        .map(|level| format!("{} {level}", count(level)))
+        .map(|(level, name)| (at(level).count(), name))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
         .collect();
     let mut lines = vec![format!("{connector}: {}", counts.join(", "))];
-    for level in levels {
-        for finding in findings.iter().filter(|finding| finding.level == level) {
-            lines.push(format!("{level:8} {:17} {}", finding.check, finding.seen));
-            let next = finding.next.iter();
-            lines.extend(next.map(|next| format!("{:26} → {next}", "")));
-        }
+    for finding in [Level::Wrong, Level::Warning, Level::Ok].into_iter().flat_map(at) {
+        lines.push(line(finding.level, finding.check, &finding.seen));
+        let next = finding.next.iter();
+        lines.extend(next.map(|next| format!("{:26} → {next}", "")));
+    }
+    // One server that was not asked leaves many checks unseen.
+    let (follow, reasons): (Vec<_>, Vec<_>) =
+        at(Level::Unseen).partition(|finding| finding.seen == NEEDS_ANOTHER);
+    lines.extend(
+        reasons
+            .iter()
+            .map(|finding| line(finding.level, finding.check, &finding.seen)),
+    );
+    if !follow.is_empty() {
+        let checks: Vec<&str> = follow.iter().map(|finding| finding.check).collect();
+        lines.push(format!(
+            "{:8} {}: {NEEDS_ANOTHER}",
+            Level::Unseen,
+            checks.join(", ")
+        ));
     }
     lines.join("\n")
+}
+
+fn line(level: Level, check: &str, seen: &str) -> String {
+    format!("{level:8} {check:17} {seen}")
 }

@@ -169,6 +169,11 @@ pub(crate) fn config(name: &str, config: Option<&Config>) -> Finding {
             "snapshot.mode does not read the posts that exist: nobody can open rooms about them".to_owned(),
         );
     }
+    let interval = config.get("heartbeat.interval.ms").map(String::as_str);
+    if matches!(interval, None | Some("0")) {
+        essential
+            .push("heartbeat.interval.ms is not set: the slot stands still while no post changes".to_owned());
+    }
     if !essential.is_empty() {
         return Finding::wrong(CHECK, essential.join("; "), NEXT);
     }
@@ -275,6 +280,8 @@ mod tests {
         }
         assert_eq!(with("transforms", Some("unwrap")).level, Level::Wrong);
         assert_eq!(with("snapshot.mode", Some("no_data")).level, Level::Wrong);
+        assert_eq!(with("heartbeat.interval.ms", Some("0")).level, Level::Wrong);
+        assert_eq!(with("heartbeat.interval.ms", Some("9000")).level, Level::Ok);
         assert_eq!(with("errors.log.enable", Some("false")).level, Level::Warning);
         for own in [
             "slot.name",

@@ -33,6 +33,9 @@ pub const CHECKS: [&str; 25] = [
     "group",
 ];
 
+/// What is said of a check whose server was not asked or does not answer.
+pub const NEEDS_ANOTHER: &str = "what it needs was not seen";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {

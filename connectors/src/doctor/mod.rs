@@ -13,7 +13,7 @@ use std::{error::Error, time::Duration};
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
-pub use finding::{CHECKS, Finding, Level};
+pub use finding::{CHECKS, Finding, Level, NEEDS_ANOTHER};
 pub use finding::{bytes, time};
 
 use crate::{
@@ -156,7 +156,7 @@ fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
         .map(
             |check| match findings.iter().position(|finding| finding.check == check) {
                 Some(place) => findings.swap_remove(place),
-                None => Finding::unseen(check, "what it needs was not seen"),
+                None => Finding::unseen(check, NEEDS_ANOTHER),
             },
         )
         .collect()

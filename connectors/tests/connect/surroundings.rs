@@ -64,6 +64,20 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
 
 /// Before the first record.
 async fn prepares_the_registry(world: &World, registry: &RegistryApi) {
+    let url = world.stack.connect.url();
+    for (registry, code, said) in [
+        ("http://127.0.0.1:1", 3, "cannot be reached"),
+        (world.stack.registry.url(), 3, "ends with /apis/ccompat/v7"),
+        ("registry", 2, "is no address of a schema registry"),
+    ] {
+        let ended = connectors(url, &["schemas", "check", "--registry-url", registry]).await;
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        assert!(ended.err.contains(said), "{}", ended.err);
+    }
+    let ended = schemas(world, &["set-compatibility", "SIDEWARD"]).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    let ended = schemas(world, &["keep", "no/such/folder"]).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
     let ended = schemas(world, &["check"]).await;
     assert_eq!(ended.code, Some(4), "{}", ended.err);
     assert!(ended.err.contains("schemas register"), "{}", ended.err);
@@ -171,7 +185,7 @@ async fn is_examined(world: &World, servers: &[&str]) {
     assert!(
         ended
             .out
-            .starts_with("surrounded: 1 warning, 24 ok\nwarning  group "),
+            .starts_with("surrounded: 1 to heed, 24 ok\nwarning  group "),
         "{}",
         ended.out
     );
@@ -277,6 +291,18 @@ async fn is_deleted(world: &mut World, database: &str) {
         "--database-url",
         database,
     ];
+    for (database, code) in [("nonsense", 2), ("postgres://postgres@127.0.0.1:1/trade", 3)] {
+        let drop = [
+            "delete",
+            "surrounded",
+            "--yes",
+            "--drop-slot",
+            "--database-url",
+            database,
+        ];
+        let ended = connectors(url, &drop).await;
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+    }
     let holder = hold(world, "surrounded").await;
     let ended = connectors(url, &drop_all).await;
     assert_eq!(ended.code, Some(4), "{}", ended.err);
