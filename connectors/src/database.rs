@@ -77,8 +77,8 @@ pub struct Publication {
 pub struct PublishedTable {
     /// `schema.table`.
     pub name: String,
-    /// Those that are published; with and without a column list.
-    pub columns: Vec<String>,
+    /// Whether every column is published, and not those of a list.
+    pub whole: bool,
     /// The condition that rows have to meet to be published.
     pub row_filter: Option<String>,
 }
@@ -95,7 +95,10 @@ pub async fn publication(database: &mut PgConnection, name: &str) -> sqlx::Resul
     .await?;
     let Some(left_out) = found else { return Ok(None) };
     let rows = sqlx::query(
-        "SELECT schemaname || '.' || tablename AS name, attnames::text[] AS columns, rowfilter
+        "SELECT schemaname || '.' || tablename AS name, rowfilter,
+                NOT EXISTS (SELECT FROM pg_publication_rel JOIN pg_publication ON pg_publication.oid = prpubid
+                    WHERE pg_publication.pubname = $1 AND prattrs IS NOT NULL
+                      AND prrelid = to_regclass(format('%I.%I', schemaname, tablename))) AS whole
          FROM pg_publication_tables WHERE pubname = $1 ORDER BY 1",
     )
     .bind(name)
@@ -104,7 +107,7 @@ pub async fn publication(database: &mut PgConnection, name: &str) -> sqlx::Resul
     let tables = rows.iter().map(|row| {
         Ok(PublishedTable {
             name: row.try_get("name")?,
-            columns: row.try_get("columns")?,
+            whole: row.try_get("whole")?,
             row_filter: row.try_get("rowfilter")?,
         })
     });

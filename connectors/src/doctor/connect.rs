@@ -42,9 +42,10 @@ pub(crate) fn plugin(plugins: &[Plugin], class: &str) -> Finding {
 }
 
 /// Settings that every environment has of its own.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "name",
     "topic.prefix",
+    "notification.sink.topic.name",
     "slot.name",
     "publication.name",
     "tasks.max",
@@ -69,7 +70,7 @@ const OWN_PREFIXES: [&str; 8] = [
 /// Settings that promises rest on, and what happens if one of them is otherwise.
 const ESSENTIAL: [(&str, &str); 21] = [
     ("connector.class", "it is another connector"),
-    ("plugin.name", "the publication's column list is not heeded"),
+    ("plugin.name", "changes may be read in another way"),
     (
         "table.include.list",
         "posts are not captured, or other tables are",

@@ -1,11 +1,9 @@
 //! How PostgreSQL is set up for the capture.
 
-use std::collections::BTreeSet;
-
 use super::finding::{Finding, bytes};
 use crate::{
     database::{Grants, Identity, Publication, Settings},
-    shipped::{COLUMNS, TABLE},
+    shipped::TABLE,
 };
 
 pub(crate) fn wal_level(settings: &Settings) -> Finding {
@@ -48,17 +46,11 @@ pub(crate) fn publication(name: &str, publication: Option<&Publication>) -> Find
     match publication.tables.iter().find(|table| table.name == TABLE) {
         None => faults.push(format!("{TABLE} is not in it")),
         Some(table) => {
-            let published: BTreeSet<&str> = table.columns.iter().map(String::as_str).collect();
-            let wanted = BTreeSet::from(COLUMNS);
-            let list =
-                |columns: &mut dyn Iterator<Item = &&str>| columns.copied().collect::<Vec<_>>().join(", ");
-            let missing = list(&mut wanted.difference(&published));
-            let excess = list(&mut published.difference(&wanted));
-            if !missing.is_empty() {
-                faults.push(format!("it lacks {missing} of {TABLE}"));
-            }
-            if !excess.is_empty() {
-                faults.push(format!("it lets {excess} of {TABLE} leave the database"));
+            if !table.whole {
+                faults.push(format!(
+                    "it has a list of columns of {TABLE}: once Debezium has read the table anew (`connectors \
+                     reconcile`), it takes their values for those of other columns"
+                ));
             }
             if let Some(filter) = &table.row_filter {
                 faults.push(format!("it leaves out rows of {TABLE} that are not {filter}"));
@@ -71,15 +63,15 @@ pub(crate) fn publication(name: &str, publication: Option<&Publication>) -> Find
         }
     }
     if faults.is_empty() {
-        return Finding::ok(CHECK, format!("{name}: {} of {TABLE}", COLUMNS.join(", ")));
+        return Finding::ok(CHECK, format!("{name} has all rows of {TABLE}, whole"));
     }
     Finding::wrong(
         CHECK,
         format!("{name}: {}", faults.join("; ")),
         format!(
-            "ALTER PUBLICATION {name} SET TABLE {TABLE} ({}), public.debezium_signal, public.debezium_heartbeat; \
-             ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate'); deletes that were left out are found by `connectors reconcile`",
-            COLUMNS.join(", ")
+            "ALTER PUBLICATION {name} SET TABLE {TABLE}, public.debezium_signal, public.debezium_heartbeat; \
+             ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate'); deletes that were left \
+             out are found by `connectors reconcile`"
         ),
     )
 }
@@ -106,9 +98,9 @@ pub(crate) fn replica_identity(identity: Option<&Identity>) -> Finding {
     }
     match identity.replica_identity.as_str() {
         "d" => Finding::ok(CHECK, "the primary key, id"),
-        "f" => Finding::wrong(
+        "f" => Finding::warning(
             CHECK,
-            "FULL: PostgreSQL refuses to change or delete posts, because the publication does not have all columns",
+            "FULL: every change writes the whole old row into the log, and nobody reads it",
             next,
         ),
         "n" => Finding::wrong(
@@ -167,19 +159,17 @@ mod tests {
     type Fault<'a> = &'a dyn Fn(&mut Publication);
 
     #[test]
-    fn a_publication_has_four_columns_and_every_row_and_operation() {
-        let table = |name: &str, columns: &[&str]| PublishedTable {
+    fn a_publication_has_every_row_whole_and_every_operation() {
+        let table = |name: &str| PublishedTable {
             name: name.to_owned(),
-            columns: columns.iter().map(|&column| column.to_owned()).collect(),
+            whole: true,
             row_filter: None,
         };
         let right = Publication {
             left_out: Vec::new(),
-            tables: vec![
-                table(TABLE, &["status", "id", "seller_id", "title"]),
-                table("public.debezium_signal", &["id"]),
-                table("public.debezium_heartbeat", &["id"]),
-            ],
+            tables: [TABLE, "public.debezium_signal", "public.debezium_heartbeat"]
+                .map(table)
+                .to_vec(),
         };
         let seen = |change: Fault<'_>| {
             let mut changed = right.clone();
@@ -189,9 +179,8 @@ mod tests {
         };
         assert_eq!(seen(&|_| ()).0, Level::Ok);
         assert_eq!(publication("trade_cdc", None).level, Level::Wrong);
-        let faults: [(Fault<'_>, &str); 6] = [
-            (&|it| it.tables[0].columns.push("body".into()), "lets body"),
-            (&|it| _ = it.tables[0].columns.pop(), "lacks title"),
+        let faults: [(Fault<'_>, &str); 5] = [
+            (&|it| it.tables[0].whole = false, "has a list of columns"),
             (&|it| it.left_out.push("TRUNCATE".into()), "leaves out TRUNCATE"),
             (
                 &|it| it.tables[0].row_filter = Some("(id > 5)".into()),
@@ -220,9 +209,9 @@ mod tests {
             .level
         };
         assert_eq!(of("d", &["id"]), Level::Ok);
+        assert_eq!(of("f", &["id"]), Level::Warning);
         for (identity, key) in [
-            ("f", &["id"][..]),
-            ("n", &["id"]),
+            ("n", &["id"][..]),
             ("i", &["id"]),
             ("d", &[]),
             ("d", &["id", "title"]),

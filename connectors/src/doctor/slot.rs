@@ -28,9 +28,11 @@ pub(crate) fn slot(
             "Debezium makes it when the connector starts: `connectors apply`. If there was one, what was deleted since is missed: run `connectors reconcile` then",
         );
     };
-    let running = standing.is_none_or(|standing| *standing == Standing::Running);
+    // It may be unknown, too.
+    let running = standing == Some(&Standing::Running);
+    let halted = standing.is_some() && !running;
     match &slot.reader {
-        Some(reader) if !running || !reader.application.starts_with("Debezium") => {
+        Some(reader) if halted || !reader.application.starts_with("Debezium") => {
             let address = reader.address.as_deref().unwrap_or("this machine");
             Finding::wrong(
                 CHECK,
@@ -199,6 +201,8 @@ mod tests {
         assert_eq!(level(&healthy(), &stopped), Level::Wrong);
         assert_eq!(level(&idle, &Standing::Running), Level::Wrong);
         assert_eq!(level(&idle, &stopped), Level::Warning);
+        assert_eq!(slot("s", Some(&idle), None, &[]).level, Level::Warning);
+        assert_eq!(slot("s", Some(&healthy()), None, &[]).level, Level::Ok);
         assert_eq!(slot("s", None, None, &[]).level, Level::Wrong);
         let two = slot(
             "s",

@@ -16,7 +16,7 @@ use connectors::{
 };
 
 use crate::{
-    faults::{Member, ask, empty_topic, hold, insert, produce, set_server, set_topic},
+    faults::{Member, PUBLISH_WHOLE, ask, empty_topic, hold, insert, produce, set_server, set_topic},
     world::{World, eventually},
 };
 
@@ -87,6 +87,7 @@ async fn until(world: &mut World, expected: &[(&str, Level, &str)]) -> Seen {
 #[tokio::test]
 async fn every_fault_of_a_capture_is_told() {
     let mut world = World::new("doctored").await;
+    world.execute(PUBLISH_WHOLE).await;
     world.set("poll.interval.ms", "10");
     insert(&mut world, 5).await;
     world.apply().await.unwrap();
@@ -125,7 +126,7 @@ async fn becomes_healthy(world: &mut World, registry: &RegistryApi) {
 
 async fn breaks_while_it_runs(world: &mut World) {
     let sql = "ALTER TABLE trade_posts REPLICA IDENTITY NOTHING;
-         ALTER PUBLICATION trade_cdc SET TABLE trade_posts, debezium_signal;
+         ALTER PUBLICATION trade_cdc SET TABLE trade_posts (id, seller_id, title, status), debezium_signal;
          ALTER PUBLICATION trade_cdc SET (publish = 'insert, update, delete');
          REVOKE INSERT ON debezium_signal FROM debezium;
          GRANT SELECT (body) ON trade_posts TO debezium;";
@@ -145,7 +146,7 @@ async fn breaks_while_it_runs(world: &mut World) {
         world,
         &[
             ("replica-identity", Wrong, "NOTHING"),
-            ("publication", Wrong, "body"),
+            ("publication", Wrong, "has a list of columns"),
             ("publication", Wrong, "leaves out TRUNCATE"),
             ("publication", Wrong, "public.debezium_heartbeat is not in it"),
             ("grants", Wrong, "INSERT on public.debezium_signal"),
@@ -155,8 +156,7 @@ async fn breaks_while_it_runs(world: &mut World) {
     )
     .await;
     let sql = "ALTER TABLE trade_posts REPLICA IDENTITY DEFAULT;
-         ALTER PUBLICATION trade_cdc
-            SET TABLE trade_posts (id, seller_id, title, status), debezium_signal, debezium_heartbeat;
+         ALTER PUBLICATION trade_cdc SET TABLE trade_posts, debezium_signal, debezium_heartbeat;
          ALTER PUBLICATION trade_cdc SET (publish = 'insert, update, delete, truncate');
          GRANT INSERT ON debezium_signal TO debezium;";
     world.execute(sql).await;
@@ -249,6 +249,7 @@ async fn loses_its_slot(world: &mut World) {
 #[tokio::test]
 async fn what_does_not_answer_is_said_and_the_rest_is_looked_at() {
     let mut world = World::new("unanswered").await;
+    world.execute(PUBLISH_WHOLE).await;
     let nobody = ConnectApi::new("http://127.0.0.1:1").unwrap();
     let elsewhere = Servers {
         registry_url: Some(world.stack.registry.url().to_owned()),
@@ -292,4 +293,52 @@ async fn what_does_not_answer_is_said_and_the_rest_is_looked_at() {
     assert_eq!(seen["database"].level, Wrong, "{:?}", seen["database"]);
     assert_eq!(seen["kafka"].level, Unseen, "{:?}", seen["kafka"]);
     world.end().await;
+}
+
+/// On a PostgreSQL of its own: what has it give up an idle slot would do so to all.
+#[tokio::test]
+async fn a_slot_that_postgresql_gave_up_is_told() {
+    let postgres = local_stack::testing::postgres().await;
+    let database_url = postgres.create_database("given_up").await.unwrap();
+    let mut superuser = postgres.superuser("given_up").await.unwrap();
+    let idle = [
+        "CREATE TABLE trade_posts (id bigint PRIMARY KEY)",
+        "SELECT pg_create_logical_replication_slot('trade_cdc', 'pgoutput')",
+        "ALTER SYSTEM SET idle_replication_slot_timeout = '1s'",
+        "SELECT pg_reload_conf()",
+    ];
+    for sql in idle {
+        sqlx::raw_sql(sql).execute(&mut superuser).await.unwrap();
+    }
+    let nobody = ConnectApi::new("http://127.0.0.1:1").unwrap();
+    let servers = Servers {
+        database_url: Some(database_url),
+        ..Servers::default()
+    };
+    let patient = Patient {
+        connector: shipped::NAME.to_owned(),
+        role: shipped::ROLE.to_owned(),
+        group: "given_up".to_owned(),
+        fence_ttl: Duration::from_hours(1),
+    };
+    let seen = eventually("given up", async || {
+        sqlx::raw_sql("CHECKPOINT").execute(&mut superuser).await.unwrap();
+        let seen = by_check(examine(&nobody, &servers, &patient).await);
+        if seen["wal-status"].level == Wrong {
+            Result::Ok(seen)
+        } else {
+            Err(seen)
+        }
+    })
+    .await;
+    assert!(
+        seen["wal-status"].seen.contains("idle_timeout"),
+        "{:?}",
+        seen["wal-status"]
+    );
+    // Also whatever else there is not.
+    for check in ["publication", "grants"] {
+        assert_eq!(seen[check].level, Wrong, "{:?}", seen[check]);
+    }
+    assert_eq!(seen["heartbeat"].level, Unseen, "{:?}", seen["heartbeat"]);
 }

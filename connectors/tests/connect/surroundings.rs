@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     command::{Ended, connectors},
-    faults::{ask, hold},
+    faults::{PUBLISH_WHOLE, ask, hold},
     world::{World, eventually},
 };
 
@@ -31,6 +31,7 @@ async fn schemas(world: &World, arguments: &[&str]) -> Ended {
 #[tokio::test]
 async fn a_capture_is_set_up_looked_at_and_taken_down() {
     let mut world = World::new("surrounded").await;
+    world.execute(PUBLISH_WHOLE).await;
     let registry = RegistryApi::new(&world.stack.registry.confluent_url()).unwrap();
     prepares_the_registry(&world, &registry).await;
     world.apply().await.unwrap();
