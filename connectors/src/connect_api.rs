@@ -14,12 +14,19 @@ use crate::{
     answer::{Answer, Validation},
     error::{ConnectError, FieldError},
     lifecycle::Order,
-    offsets::Position,
+    offsets::Offsets,
     status::Status,
 };
 
 /// A connector's settings. Connect knows strings only.
 pub type Config = BTreeMap<String, String>;
+
+/// Answer of `GET /`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Worker {
+    /// Of Kafka Connect.
+    pub version: String,
+}
 
 /// A connector that the worker can run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -82,6 +89,10 @@ impl ConnectApi {
         self.call(Method::PUT, &path, &[], Some(config)).await?.parsed()
     }
 
+    pub async fn worker(&self) -> Result<Worker, ConnectError> {
+        self.call(Method::GET, &[], &[], None).await?.parsed()
+    }
+
     /// The connectors that the worker has installed.
     pub async fn plugins(&self) -> Result<Vec<Plugin>, ConnectError> {
         self.call(Method::GET, &["connector-plugins"], &[], None)
@@ -142,29 +153,6 @@ impl ConnectApi {
         Ok(tasks.map(Settings::present).collect())
     }
 
-    /// How far the connector is for good, as a position in PostgreSQL's log: Kafka has acknowledged every record
-    /// up to there. `None` before its first.
-    pub async fn committed_lsn(&self, name: &str) -> Result<Option<i64>, ConnectError> {
-        #[derive(Deserialize)]
-        struct Offsets {
-            offsets: Vec<Offset>,
-        }
-        #[derive(Deserialize)]
-        struct Offset {
-            offset: Option<Position>,
-        }
-        #[derive(Deserialize)]
-        struct Position {
-            lsn: Option<i64>,
-        }
-        let offsets: Option<Offsets> = self
-            .call(Method::GET, &["connectors", name, "offsets"], &[], None)
-            .await?
-            .found()?;
-        let offsets = offsets.into_iter().flat_map(|answer| answer.offsets);
-        Ok(offsets.filter_map(|known| known.offset?.lsn).max())
-    }
-
     /// Restarts the connector and those of its tasks that have failed.
     pub async fn restart_failed(&self, name: &str) -> Result<(), ConnectError> {
         self.restart(name, true).await
@@ -186,16 +174,11 @@ impl ConnectApi {
             .done_by(name)
     }
 
-    /// How far the connector has got, by its own partitions.
-    pub async fn offsets(&self, name: &str) -> Result<Vec<Position>, ConnectError> {
-        #[derive(Deserialize)]
-        struct Offsets {
-            offsets: Vec<Position>,
-        }
-        let path = ["connectors", name, "offsets"];
-        let answer = self.call(Method::GET, &path, &[], None).await?;
-        let found: Offsets = answer.found_of(name)?;
-        Ok(found.offsets)
+    /// How far the connector has got; `None` if there is no such connector.
+    pub async fn offsets(&self, name: &str) -> Result<Option<Offsets>, ConnectError> {
+        self.call(Method::GET, &["connectors", name, "offsets"], &[], None)
+            .await?
+            .found()
     }
 
     /// Forgets the offsets. Connect refuses it while the connector is not stopped.

@@ -21,7 +21,7 @@ pub use database::Database;
 pub use error::ReconcileError;
 pub use settings::Settings;
 
-use crate::{ConnectApi, ConnectError, status::Standing};
+use crate::{ConnectApi, ConnectError, offsets::Offsets, status::Standing};
 
 /// The captured table that chats are about.
 pub const TABLE: &str = "public.trade_posts";
@@ -139,8 +139,8 @@ impl<'a> Reconciling<'a> {
     async fn drain(&self) -> Result<(), ReconcileError> {
         let end = self.database.position().await?;
         loop {
-            match self.connect.committed_lsn(self.connector).await {
-                Ok(Some(lsn)) if lsn >= end => break,
+            match self.connect.offsets(self.connector).await {
+                Ok(offsets) if offsets.as_ref().and_then(Offsets::acknowledged) >= Some(end) => break,
                 Ok(_) => {}
                 Err(error) if error.is_transient() && Instant::now() < self.deadline => {}
                 Err(error) => return Err(error.into()),
