@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::{ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
 
-use crate::shipped::{COLUMNS, TABLE};
+use crate::shipped::CAPTURED;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -131,15 +131,15 @@ pub struct Identity {
     pub primary_key: Vec<String>,
 }
 
-/// Of the captured table, if there is one.
-pub async fn identity(database: &mut PgConnection) -> sqlx::Result<Option<Identity>> {
+/// Of a table, if there is one.
+pub async fn identity(database: &mut PgConnection, table: &str) -> sqlx::Result<Option<Identity>> {
     let row = sqlx::query(
         "SELECT class.relreplident::text AS replica_identity,
                 ARRAY(SELECT attname::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
                       WHERE indrelid = class.oid AND indisprimary ORDER BY attnum) AS primary_key
          FROM pg_class class WHERE class.oid = to_regclass($1)",
     )
-    .bind(TABLE)
+    .bind(table)
     .fetch_optional(database)
     .await?;
     row.map(|row| {
@@ -156,7 +156,7 @@ pub async fn identity(database: &mut PgConnection) -> sqlx::Result<Option<Identi
 pub struct Grants {
     /// What it needs and may not do.
     pub missing: Vec<String>,
-    /// Columns of the captured table that it may read and need not.
+    /// Columns of captured tables that it may read and need not, `body of public.trade_posts`.
     pub excess: Vec<String>,
 }
 
@@ -169,15 +169,19 @@ pub async fn grants(database: &mut PgConnection, role: &str) -> sqlx::Result<Opt
     if exists.is_none() {
         return Ok(None);
     }
-    let columns = COLUMNS.map(str::to_owned).to_vec();
+    let captured = CAPTURED
+        .iter()
+        .flat_map(|(table, columns)| columns.iter().map(move |column| (*table, *column)));
+    let (tables, columns): (Vec<&str>, Vec<&str>) = captured.unzip();
     let missing = sqlx::query_scalar(
         "SELECT what FROM (
              SELECT 1 AS place, 'attribute LOGIN' AS what, rolcanlogin AS allowed FROM pg_roles WHERE rolname = $1
              UNION ALL SELECT 2, 'attribute REPLICATION', rolreplication OR rolsuper FROM pg_roles WHERE rolname = $1
              UNION ALL SELECT 3, 'CONNECT on the database', has_database_privilege($1, current_database(), 'CONNECT')
              UNION ALL SELECT 4, 'USAGE on schema public', has_schema_privilege($1, 'public', 'USAGE')
-             UNION ALL SELECT 5, 'SELECT (' || name || ') on ' || $2, coalesce(has_column_privilege($1, attrelid, attnum, 'SELECT'), false)
-                 FROM unnest($3) AS columns (name) LEFT JOIN pg_attribute ON attrelid = to_regclass($2) AND attname::text = name
+             UNION ALL SELECT 5, 'SELECT (' || name || ') on ' || owner, coalesce(has_column_privilege($1, attrelid, attnum, 'SELECT'), false)
+                 FROM unnest($2::text[], $3::text[]) AS columns (owner, name)
+                 LEFT JOIN pg_attribute ON attrelid = to_regclass(owner) AND attname::text = name
              UNION ALL SELECT 6, privilege || ' on ' || name, coalesce(has_table_privilege($1, to_regclass(name), privilege), false)
                  FROM (VALUES ('public.debezium_signal'), ('public.debezium_heartbeat')) AS tables (name),
                       (VALUES ('SELECT'), ('INSERT'), ('UPDATE')) AS privileges (privilege)
@@ -186,18 +190,20 @@ pub async fn grants(database: &mut PgConnection, role: &str) -> sqlx::Result<Opt
          ) AS needs WHERE NOT allowed ORDER BY place, what",
     )
     .bind(role)
-    .bind(TABLE)
+    .bind(&tables)
     .bind(&columns)
     .fetch_all(&mut *database)
     .await?;
     let excess = sqlx::query_scalar(
-        "SELECT attname::text FROM pg_attribute
-         WHERE attrelid = to_regclass($2) AND attnum > 0 AND NOT attisdropped AND attname::text <> ALL ($3)
+        "WITH columns AS (SELECT owner, name FROM unnest($2::text[], $3::text[]) AS columns (owner, name))
+         SELECT attname || ' of ' || owner FROM (SELECT DISTINCT owner FROM columns) AS owners
+         JOIN pg_attribute ON attrelid = to_regclass(owner)
+         WHERE attnum > 0 AND NOT attisdropped AND (owner, attname::text) NOT IN (SELECT owner, name FROM columns)
            AND has_column_privilege($1, attrelid, attnum, 'SELECT')
-         ORDER BY attnum",
+         ORDER BY owner DESC, attnum",
     )
     .bind(role)
-    .bind(TABLE)
+    .bind(&tables)
     .bind(&columns)
     .fetch_all(database)
     .await?;

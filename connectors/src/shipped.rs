@@ -12,11 +12,17 @@ pub const NAME: &str = "trade-posts";
 /// Debezium's version that this was built and tested with; the one in `local-stack/pom.xml`.
 pub const DEBEZIUM_VERSION: &str = "3.6.3.Final";
 
-/// The captured table.
+/// The captured table that chats are about.
 pub const TABLE: &str = "public.trade_posts";
 
-/// All of its columns that may leave the database.
-pub const COLUMNS: [&str; 4] = ["id", "seller_id", "title", "status"];
+/// What members want to be told of.
+pub const KEYWORDS: &str = "public.keywords";
+
+/// The captured tables, and all of their columns that may leave the database.
+pub const CAPTURED: [(&str, &[&str]); 2] = [
+    (TABLE, &["id", "seller_id", "title", "status"]),
+    (KEYWORDS, &["id", "member_id", "keyword"]),
+];
 
 /// The role in `connectors/postgres.sql`.
 pub const ROLE: &str = "debezium";
@@ -34,6 +40,8 @@ pub struct Names {
     pub topic_prefix: String,
     /// Of the trade posts.
     pub topic: String,
+    /// Of the keywords.
+    pub keywords_topic: String,
 }
 
 impl Names {
@@ -48,6 +56,7 @@ impl Names {
             slot: setting("slot.name"),
             publication: setting("publication.name"),
             topic: format!("{topic_prefix}.{TABLE}"),
+            keywords_topic: format!("{topic_prefix}.{KEYWORDS}"),
             topic_prefix,
         }
     }
@@ -71,8 +80,14 @@ mod tests {
 
     #[test]
     fn the_columns_are_those_of_the_file() {
-        let list = format!("public[.]trade_posts[.]({})", COLUMNS.join("|"));
-        assert!(config()["column.include.list"].starts_with(&list));
-        assert_eq!(config()["table.include.list"].split(',').next(), Some(TABLE));
+        let (tables, columns): (Vec<_>, Vec<_>) = CAPTURED
+            .iter()
+            .map(|(table, columns)| {
+                let pattern = format!("{}[.]({})", table.replace('.', "[.]"), columns.join("|"));
+                (*table, pattern)
+            })
+            .unzip();
+        assert!(config()["column.include.list"].starts_with(&columns.join(",")));
+        assert_eq!(config()["table.include.list"], tables.join(","));
     }
 }

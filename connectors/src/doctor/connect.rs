@@ -68,7 +68,7 @@ const OWN_PREFIXES: [&str; 8] = [
 ];
 
 /// Settings that promises rest on, and what happens if one of them is otherwise.
-const ESSENTIAL: [(&str, &str); 21] = [
+const ESSENTIAL: [(&str, &str); 22] = [
     ("connector.class", "it is another connector"),
     ("plugin.name", "changes may be read in another way"),
     (
@@ -77,7 +77,7 @@ const ESSENTIAL: [(&str, &str); 21] = [
     ),
     (
         "column.include.list",
-        "other columns than the four leave the database, or one of them does not",
+        "other columns than those that chats need leave the database, or one of them does not",
     ),
     (
         "publication.autocreate.mode",
@@ -96,6 +96,10 @@ const ESSENTIAL: [(&str, &str); 21] = [
     (
         "signal.data.collection",
         "`connectors reconcile` cannot command it",
+    ),
+    (
+        "notification.enabled.channels",
+        "`connectors reconcile` does not hear how a snapshot goes",
     ),
     (
         "heartbeat.action.query",

@@ -86,6 +86,18 @@ impl Finding {
         Self::new(check, Level::Wrong, seen.into(), Some(next.into()))
     }
 
+    /// The one that says more: this, unless the other is worse. That one names what it is of.
+    pub(crate) fn or_worse(self, other: Self, of: &str) -> Self {
+        if other.level < self.level {
+            Self {
+                seen: format!("{of}: {}", other.seen),
+                ..other
+            }
+        } else {
+            self
+        }
+    }
+
     fn new(check: &'static str, level: Level, seen: String, next: Option<String>) -> Self {
         Self {
             check,

@@ -128,7 +128,7 @@ pub async fn examine(api: &ConnectApi, servers: &Servers, patient: &Patient) -> 
     match servers.kafka() {
         Part::NotAsked(how) => findings.push(Finding::unseen("kafka", how)),
         Part::Failed(never) => match never {},
-        Part::Asked(kafka) => match of_kafka(&kafka, &names.topic, patient, registry.as_ref()).await {
+        Part::Asked(kafka) => match of_kafka(&kafka, &names, patient, registry.as_ref()).await {
             Ok(found) => findings.extend(found),
             Err(error) => findings.push(Finding::wrong("kafka", said(&*error), UNREACHABLE)),
         },
@@ -244,7 +244,8 @@ impl Looked<'_> {
         let role = &self.patient.role;
         let settings = database::settings(database).await?;
         let published = database::publication(database, publication).await?;
-        let identity = database::identity(database).await?;
+        let identity = database::identity(database, shipped::TABLE).await?;
+        let of_keywords = database::identity(database, shipped::KEYWORDS).await?;
         let grants = database::grants(database, role).await?;
         let found_slot = read_slot(database, slot_name).await?;
         let mut findings = vec![
@@ -252,7 +253,10 @@ impl Looked<'_> {
             postgres::wal_level(&settings),
             postgres::wal_keep(&settings),
             postgres::publication(publication, published.as_ref()),
-            postgres::replica_identity(identity.as_ref()),
+            postgres::replica_identity(shipped::TABLE, identity.as_ref()).or_worse(
+                postgres::replica_identity(shipped::KEYWORDS, of_keywords.as_ref()),
+                shipped::KEYWORDS,
+            ),
             postgres::grants(role, grants.as_ref()),
             slot::slot(slot_name, found_slot.as_ref(), self.standing, &self.others),
         ];
@@ -331,10 +335,11 @@ async fn of_registry(api: &RegistryApi, topic: &str) -> Result<Vec<Finding>, Reg
 
 async fn of_kafka(
     kafka: &Kafka,
-    topic: &str,
+    names: &Names,
     patient: &Patient,
     registry: Option<&RegistryApi>,
 ) -> Result<Vec<Finding>, Box<dyn Error + Send + Sync>> {
+    let topic = names.topic.as_str();
     let found = kafka.topic(topic).await?;
     let group = kafka.group(&patient.group).await?;
     let mut findings = vec![
@@ -343,8 +348,16 @@ async fn of_kafka(
     ];
     let Some(found) = found else { return Ok(findings) };
     let progress = kafka.progress(topic, &patient.group).await?;
-    findings.push(topic::retention(&found, &progress, patient.fence_ttl));
-    findings.push(topic::expired(&patient.group, &progress));
+    let mut retention = topic::retention(&found, &progress, patient.fence_ttl);
+    let mut expired = topic::expired(&patient.group, &progress);
+    // It comes with the first keyword.
+    if let Some(found) = kafka.topic(&names.keywords_topic).await? {
+        let progress = kafka.progress(&names.keywords_topic, &patient.group).await?;
+        let other = topic::retention(&found, &progress, patient.fence_ttl);
+        retention = retention.or_worse(other, &names.keywords_topic);
+        expired = expired.or_worse(topic::expired(&patient.group, &progress), &names.keywords_topic);
+    }
+    findings.extend([retention, expired]);
     findings.push(topic::group(&patient.group, group.as_ref(), &progress));
     if let Some(registry) = registry {
         let seen = kafka.newest_schema_ids(topic).await?;

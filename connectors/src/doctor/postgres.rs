@@ -3,7 +3,7 @@
 use super::finding::{Finding, bytes};
 use crate::{
     database::{Grants, Identity, Publication, Settings},
-    shipped::TABLE,
+    shipped::CAPTURED,
 };
 
 pub(crate) fn wal_level(settings: &Settings) -> Finding {
@@ -30,6 +30,16 @@ pub(crate) fn wal_keep(settings: &Settings) -> Finding {
     }
 }
 
+/// What has to be in the publication.
+fn published() -> impl Iterator<Item = &'static str> {
+    let own = ["public.debezium_signal", "public.debezium_heartbeat"];
+    CAPTURED.into_iter().map(|(table, _)| table).chain(own)
+}
+
+fn tables() -> String {
+    CAPTURED.map(|(table, _)| table).join(", ")
+}
+
 pub(crate) fn publication(name: &str, publication: Option<&Publication>) -> Finding {
     const CHECK: &str = "publication";
     let Some(publication) = publication else {
@@ -43,46 +53,42 @@ pub(crate) fn publication(name: &str, publication: Option<&Publication>) -> Find
     if !publication.left_out.is_empty() {
         faults.push(format!("it leaves out {}", publication.left_out.join(", ")));
     }
-    match publication.tables.iter().find(|table| table.name == TABLE) {
-        None => faults.push(format!("{TABLE} is not in it")),
-        Some(table) => {
-            if !table.whole {
-                faults.push(format!(
-                    "it has a list of columns of {TABLE}: once Debezium has read the table anew (`connectors \
-                     reconcile`), it takes their values for those of other columns"
-                ));
-            }
-            if let Some(filter) = &table.row_filter {
-                faults.push(format!("it leaves out rows of {TABLE} that are not {filter}"));
-            }
+    for name in published() {
+        let Some(table) = publication.tables.iter().find(|table| table.name == name) else {
+            faults.push(format!("{name} is not in it"));
+            continue;
+        };
+        if !table.whole {
+            faults.push(format!(
+                "it has a list of columns of {name}: once Debezium has read the table anew (`connectors \
+                 reconcile`), it takes their values for those of other columns"
+            ));
         }
-    }
-    for table in ["public.debezium_signal", "public.debezium_heartbeat"] {
-        if publication.tables.iter().all(|published| published.name != table) {
-            faults.push(format!("{table} is not in it"));
+        if let Some(filter) = &table.row_filter {
+            faults.push(format!("it leaves out rows of {name} that are not {filter}"));
         }
     }
     if faults.is_empty() {
-        return Finding::ok(CHECK, format!("{name} has all rows of {TABLE}, whole"));
+        return Finding::ok(CHECK, format!("{name} has all rows of {}, whole", tables()));
     }
     Finding::wrong(
         CHECK,
         format!("{name}: {}", faults.join("; ")),
         format!(
-            "ALTER PUBLICATION {name} SET TABLE {TABLE}, public.debezium_signal, public.debezium_heartbeat; \
-             ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate'); deletes that were left \
-             out are found by `connectors reconcile`"
+            "ALTER PUBLICATION {name} SET TABLE {}; ALTER PUBLICATION {name} SET (publish = 'insert, update, \
+             delete, truncate'); deletes that were left out are found by `connectors reconcile`",
+            published().collect::<Vec<_>>().join(", ")
         ),
     )
 }
 
-pub(crate) fn replica_identity(identity: Option<&Identity>) -> Finding {
+pub(crate) fn replica_identity(table: &str, identity: Option<&Identity>) -> Finding {
     const CHECK: &str = "replica-identity";
-    let next = format!("ALTER TABLE {TABLE} REPLICA IDENTITY DEFAULT");
+    let next = format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT");
     let Some(identity) = identity else {
         return Finding::wrong(
             CHECK,
-            format!("there is no table {TABLE}"),
+            format!("there is no table {table}"),
             "check that --database-url names the database of the trade posts, and that trade-service has migrated it",
         );
     };
@@ -90,10 +96,10 @@ pub(crate) fn replica_identity(identity: Option<&Identity>) -> Finding {
         return Finding::wrong(
             CHECK,
             format!(
-                "the primary key of {TABLE} is ({})",
+                "the primary key of {table} is ({})",
                 identity.primary_key.join(", ")
             ),
-            "chats belong to a post by its id: make that the primary key",
+            "a row is known by its id to the end: make that the primary key",
         );
     }
     match identity.replica_identity.as_str() {
@@ -105,7 +111,7 @@ pub(crate) fn replica_identity(identity: Option<&Identity>) -> Finding {
         ),
         "n" => Finding::wrong(
             CHECK,
-            "NOTHING: PostgreSQL refuses to change or delete posts",
+            "NOTHING: PostgreSQL refuses to change or delete rows",
             next,
         ),
         _ => Finding::wrong(CHECK, "an index: records may have another key than the id", next),
@@ -124,8 +130,11 @@ pub(crate) fn grants(role: &str, grants: Option<&Grants>) -> Finding {
             let excess = excess.join(", ");
             Finding::warning(
                 CHECK,
-                format!("{role} may also read {excess} of {TABLE}"),
-                format!("REVOKE SELECT ON {TABLE} FROM {role}, and then run connectors/postgres.sql"),
+                format!("{role} may also read {excess}"),
+                format!(
+                    "REVOKE SELECT ON {} FROM {role}, and then run connectors/postgres.sql",
+                    tables()
+                ),
             )
         }
         Some(_) => Finding::ok(CHECK, format!("{role} may do what it needs")),
@@ -167,9 +176,7 @@ mod tests {
         };
         let right = Publication {
             left_out: Vec::new(),
-            tables: [TABLE, "public.debezium_signal", "public.debezium_heartbeat"]
-                .map(table)
-                .to_vec(),
+            tables: published().map(table).collect(),
         };
         let seen = |change: Fault<'_>| {
             let mut changed = right.clone();
@@ -179,7 +186,7 @@ mod tests {
         };
         assert_eq!(seen(&|_| ()).0, Level::Ok);
         assert_eq!(publication("trade_cdc", None).level, Level::Wrong);
-        let faults: [(Fault<'_>, &str); 5] = [
+        let faults: [(Fault<'_>, &str); 6] = [
             (&|it| it.tables[0].whole = false, "has a list of columns"),
             (&|it| it.left_out.push("TRUNCATE".into()), "leaves out TRUNCATE"),
             (
@@ -187,8 +194,12 @@ mod tests {
                 "(id > 5)",
             ),
             (
-                &|it| _ = it.tables.remove(1),
+                &|it| _ = it.tables.remove(2),
                 "public.debezium_signal is not in it",
+            ),
+            (
+                &|it| it.tables[1].whole = false,
+                "a list of columns of public.keywords",
             ),
             (&|it| _ = it.tables.remove(0), "public.trade_posts is not in it"),
         ];
@@ -202,11 +213,11 @@ mod tests {
     #[test]
     fn posts_are_known_by_their_id() {
         let of = |identity: &str, key: &[&str]| {
-            replica_identity(Some(&Identity {
+            let identity = Identity {
                 replica_identity: identity.to_owned(),
                 primary_key: key.iter().map(|&column| column.to_owned()).collect(),
-            }))
-            .level
+            };
+            replica_identity("public.trade_posts", Some(&identity)).level
         };
         assert_eq!(of("d", &["id"]), Level::Ok);
         assert_eq!(of("f", &["id"]), Level::Warning);
@@ -218,7 +229,7 @@ mod tests {
         ] {
             assert_eq!(of(identity, key), Level::Wrong, "{identity} {key:?}");
         }
-        assert_eq!(replica_identity(None).level, Level::Wrong);
+        assert_eq!(replica_identity("public.trade_posts", None).level, Level::Wrong);
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Shape {
 }
 
 /// In the order of the table in `schemas/README.md`.
-pub const NEEDS: [Need; 13] = [
+pub const NEEDS: [Need; 14] = [
     Need {
         half: Half::Key,
         path: &["id"],
@@ -71,6 +71,11 @@ pub const NEEDS: [Need; 13] = [
         &["source", "sequence"],
         Shape::OptionalText,
         "the same for reads of an incremental snapshot, which have no `lsn`",
+    ),
+    value(
+        &["source", "snapshot"],
+        Shape::OptionalText,
+        "whether the whole table was read anew",
     ),
     value(
         &["source", "schema"],

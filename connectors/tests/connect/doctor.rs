@@ -16,7 +16,7 @@ use connectors::{
 };
 
 use crate::{
-    faults::{Member, PUBLISH_WHOLE, ask, empty_topic, hold, insert, produce, set_server, set_topic},
+    faults::{Member, ask, empty_topic, hold, insert, produce, set_server, set_topic},
     world::{World, eventually},
 };
 
@@ -87,7 +87,6 @@ async fn until(world: &mut World, expected: &[(&str, Level, &str)]) -> Seen {
 #[tokio::test]
 async fn every_fault_of_a_capture_is_told() {
     let mut world = World::new("doctored").await;
-    world.execute(PUBLISH_WHOLE).await;
     world.set("poll.interval.ms", "10");
     insert(&mut world, 5).await;
     world.apply().await.unwrap();
@@ -129,6 +128,7 @@ async fn breaks_while_it_runs(world: &mut World) {
          ALTER PUBLICATION trade_cdc SET TABLE trade_posts (id, seller_id, title, status), debezium_signal;
          ALTER PUBLICATION trade_cdc SET (publish = 'insert, update, delete');
          REVOKE INSERT ON debezium_signal FROM debezium;
+         REVOKE SELECT (keyword) ON keywords FROM debezium;
          GRANT SELECT (body) ON trade_posts TO debezium;";
     world.execute(sql).await;
     set_topic(world, TOPIC, "cleanup.policy", "compact").await;
@@ -149,16 +149,19 @@ async fn breaks_while_it_runs(world: &mut World) {
             ("publication", Wrong, "has a list of columns"),
             ("publication", Wrong, "leaves out TRUNCATE"),
             ("publication", Wrong, "public.debezium_heartbeat is not in it"),
+            ("publication", Wrong, "public.keywords is not in it"),
             ("grants", Wrong, "INSERT on public.debezium_signal"),
+            ("grants", Wrong, "SELECT (keyword) on public.keywords"),
             ("retention", Warning, "compact"),
             ("running", Ok, "RUNNING"),
         ],
     )
     .await;
     let sql = "ALTER TABLE trade_posts REPLICA IDENTITY DEFAULT;
-         ALTER PUBLICATION trade_cdc SET TABLE trade_posts, debezium_signal, debezium_heartbeat;
+         ALTER PUBLICATION trade_cdc SET TABLE trade_posts, keywords, debezium_signal, debezium_heartbeat;
          ALTER PUBLICATION trade_cdc SET (publish = 'insert, update, delete, truncate');
-         GRANT INSERT ON debezium_signal TO debezium;";
+         GRANT INSERT ON debezium_signal TO debezium;
+         GRANT SELECT (keyword) ON keywords TO debezium;";
     world.execute(sql).await;
     set_topic(world, TOPIC, "cleanup.policy", "delete").await;
 }
@@ -249,7 +252,6 @@ async fn loses_its_slot(world: &mut World) {
 #[tokio::test]
 async fn what_does_not_answer_is_said_and_the_rest_is_looked_at() {
     let mut world = World::new("unanswered").await;
-    world.execute(PUBLISH_WHOLE).await;
     let nobody = ConnectApi::new("http://127.0.0.1:1").unwrap();
     let elsewhere = Servers {
         registry_url: Some(world.stack.registry.url().to_owned()),
@@ -279,7 +281,7 @@ async fn what_does_not_answer_is_said_and_the_rest_is_looked_at() {
         assert_eq!(seen[check].level, Warning, "{:?}", seen[check]);
     }
     world
-        .execute("DROP PUBLICATION trade_cdc; DROP TABLE trade_posts")
+        .execute("DROP PUBLICATION trade_cdc; DROP TABLE trade_posts CASCADE")
         .await;
     let seen = look(&world).await;
     for check in ["publication", "replica-identity", "grants"] {

@@ -22,10 +22,6 @@ use tokio::{
 
 use crate::world::World;
 
-/// The publication as the doctor wants it.
-pub const PUBLISH_WHOLE: &str =
-    "ALTER PUBLICATION trade_cdc SET TABLE trade_posts, debezium_signal, debezium_heartbeat";
-
 const BOUND: Duration = Duration::from_secs(30);
 
 fn client(world: &World) -> ClientConfig {

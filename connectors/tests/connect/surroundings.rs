@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    faults::{PUBLISH_WHOLE, ask, hold},
+    faults::{ask, hold},
     run::{Ended, connectors},
     world::{World, eventually},
 };
@@ -31,7 +31,6 @@ async fn schemas(world: &World, arguments: &[&str]) -> Ended {
 #[tokio::test]
 async fn a_capture_is_set_up_looked_at_and_taken_down() {
     let mut world = World::new("surrounded").await;
-    world.execute(PUBLISH_WHOLE).await;
     let registry = RegistryApi::new(&world.stack.registry.confluent_url()).unwrap();
     prepares_the_registry(&world, &registry).await;
     world.apply().await.unwrap();
