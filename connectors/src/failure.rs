@@ -146,6 +146,7 @@ fn of_reconcile(error: &ReconcileError) -> u8 {
         | ReconcileError::NotPublished { .. } => 4,
         ReconcileError::NotRunning { .. } | ReconcileError::SlotUnread { .. } => 5,
         ReconcileError::OpenTransactions { .. }
+        | ReconcileError::OtherSnapshot { .. }
         | ReconcileError::TimedOut { .. }
         | ReconcileError::Failed { .. }
         | ReconcileError::Cancelled { .. }

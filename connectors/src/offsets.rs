@@ -43,6 +43,16 @@ impl Offsets {
             .max()
     }
 
+    /// Id of the signal that asked for the incremental snapshot that is under way there.
+    pub fn snapshot(&self) -> Option<String> {
+        let offsets = self
+            .positions
+            .iter()
+            .filter_map(|position| position.offset.as_ref());
+        let ids = offsets.filter_map(|offset| offset.get("incremental_snapshot_correlation_id")?.as_str());
+        ids.map(ToOwned::to_owned).next()
+    }
+
     /// Whether the connector has none at all: it has never run, or they were reset.
     pub fn is_empty(&self) -> bool {
         self.positions.iter().all(|position| position.offset.is_none())
@@ -128,10 +138,12 @@ mod tests {
     fn the_furthest_part_counts() {
         let read = offsets(json!({"offsets": [{
             "partition": {"server": "trade"},
-            "offset": {"lsn_proc": 30, "messageType": "INSERT", "lsn_commit": 32, "lsn": 31, "txId": 760, "ts_usec": 1},
+            "offset": {"lsn_proc": 30, "messageType": "INSERT", "lsn_commit": 32, "lsn": 31, "txId": 760, "ts_usec": 1,
+                "incremental_snapshot_correlation_id": "signal-1"},
         }]}));
         assert_eq!(read.furthest(), Some(Lsn(32)));
         assert_eq!(read.acknowledged(), Some(Lsn(31)));
+        assert_eq!(read.snapshot().as_deref(), Some("signal-1"));
         assert!(!read.is_empty());
     }
 
@@ -143,6 +155,7 @@ mod tests {
         ] {
             let none = offsets(none);
             assert_eq!((none.furthest(), none.acknowledged()), (None, None));
+            assert_eq!(none.snapshot(), None);
             assert!(none.is_empty());
         }
     }

@@ -54,7 +54,7 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
     let database = Database::new(options.database_url.as_deref().unwrap_or_default())?;
     let connector = options.connector.as_str();
     let settings = reconcile::check(connect, &database, connector).await?;
-    println!("waiting for transactions that are writing now");
+    println!("waiting for transactions and snapshots that are under way");
     let run = Reconciling::begin(connect, &chat, &database, connector, &settings, options.timeout).await?;
     println!(
         "{}: begun; {connector} reads {} rows at once",

@@ -56,10 +56,12 @@ impl Database {
     }
 
     /// A position in the log before which nothing is uncommitted: taken first, and then every transaction waited for
-    /// that may have written before it.
+    /// that may have written before it. No change has it: records begin at multiples of eight, and this is one less
+    /// than the next of them. So a fence at this position is a reconciliation's, and what comes is newer.
     pub(super) async fn quiet_position(&self, deadline: Instant) -> Result<Lsn, ReconcileError> {
         let mut connection = self.connect().await?;
-        let position = position(&mut connection).await?;
+        let Lsn(next) = position(&mut connection).await?;
+        let position = Lsn(next - 1);
         let begun: String = sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
             .fetch_one(&mut connection)
             .await?;

@@ -74,6 +74,12 @@ pub enum ReconcileError {
     SlotUnread { connector: String, slot: String },
 
     #[error(
+        "the connector still reads the snapshot that the signal {id} asked for; wait until it has, or give more time \
+         with --timeout"
+    )]
+    OtherSnapshot { id: String },
+
+    #[error(
         "transactions that began before have been writing until now, and their deletes could be missed: {who}; \
          end them, or give more time with --timeout"
     )]

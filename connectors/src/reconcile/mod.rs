@@ -2,7 +2,7 @@
 //!
 //! Debezium is asked, by a signal row, to read the whole table beside the changes that go on. chat-service takes
 //! note of what is shown; what lives there and was not shown is not in the table. See
-//! `docs/decisions/0005-reconcile.md` for why each step is as it is.
+//! `docs/decisions/0007-reconcile.md` for why each step is as it is.
 //!
 //! Invariant: nothing is closed before [`Reconciling::confirm`]. Whatever ends this before leaves a reconciliation
 //! that closes nothing, and that the next one says how to end.
@@ -27,8 +27,10 @@ use crate::{ConnectApi, ConnectError, offsets::Offsets, status::Standing};
 pub const TABLE: &str = "public.trade_posts";
 /// Between two looks at how it goes.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long a server may be away in between, and how long chat-service may take to hear that a post was put back.
+/// How long chat-service may be away in between.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long chat-service may take to hear that a post was put back.
+const HEARSAY: Duration = Duration::from_secs(10);
 
 /// A reconciliation that was begun, and the servers that it needs.
 #[derive(Debug)]
@@ -66,6 +68,26 @@ pub async fn check(
     Ok(settings)
 }
 
+/// Waits until the connector reads no snapshot that was asked for before, such as one whose reconciliation was
+/// cancelled: it would go on with that and say of it that it is the new one.
+async fn no_other_snapshot(
+    connect: &ConnectApi,
+    connector: &str,
+    deadline: Instant,
+) -> Result<(), ReconcileError> {
+    while let Some(id) = connect
+        .offsets(connector)
+        .await?
+        .and_then(|offsets| offsets.snapshot())
+    {
+        if Instant::now() > deadline {
+            return Err(ReconcileError::OtherSnapshot { id });
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
 impl<'a> Reconciling<'a> {
     /// Begins: a position in the log before which nothing is uncommitted, chat-service that waits for the snapshot,
     /// and the signal that asks for it.
@@ -81,6 +103,7 @@ impl<'a> Reconciling<'a> {
         timeout: Duration,
     ) -> Result<Self, ReconcileError> {
         let deadline = Instant::now() + timeout;
+        no_other_snapshot(connect, connector, deadline).await?;
         let start = database.quiet_position(deadline).await?;
         let id = format!("reconcile-{}", uuid::Uuid::now_v7());
         chat.begin(&id, start).await?;
@@ -185,7 +208,7 @@ impl<'a> Reconciling<'a> {
             if there.is_empty() {
                 return Ok(page);
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > HEARSAY {
                 self.cancel().await?;
                 return Err(ReconcileError::Exist { posts: there });
             }
