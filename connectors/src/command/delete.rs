@@ -119,25 +119,27 @@ impl Left {
 
     /// Names what stays behind, because that is what has to be thought of.
     fn question(&self, name: &str, config: &Config) -> String {
-        let (slot, publication) = (
-            format!("the slot {}", self.slot),
+        let slot = (self.drop_slot, format!("the slot {}", self.slot));
+        let publication = (
+            self.drop_publication,
             format!("the publication {}", self.publication),
         );
-        let parts = [(self.drop_slot, slot), (self.drop_publication, publication)];
-        let (dropped, kept): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(dropped, _)| *dropped);
-        let dropped: String = dropped.iter().map(|(_, what)| format!(", drop {what}")).collect();
-        let kept: Vec<String> = kept.into_iter().map(|(_, what)| what).collect();
-        let stays = match kept.as_slice() {
+        let (goes, stays): (Vec<_>, Vec<_>) = [slot, publication].into_iter().partition(|(drop, _)| *drop);
+        let names =
+            |parts: Vec<(bool, String)>| -> Vec<String> { parts.into_iter().map(|(_, name)| name).collect() };
+        let drop = match names(goes).as_slice() {
+            [] => String::new(),
+            names => format!(", drop {}", names.join(" and ")),
+        };
+        let stays = match names(stays).as_slice() {
             [only] => format!(" {only} stays in PostgreSQL."),
-            [_, ..] if slot_and_publication(config).is_some() => {
-                format!(" {} stay in PostgreSQL.", kept.join(" and "))
+            both @ [_, ..] if slot_and_publication(config).is_some() => {
+                format!(" {} stay in PostgreSQL.", both.join(" and "))
             }
             _ => String::new(),
         };
         let stays = stays.replacen(" the", " The", 1);
-        format!(
-            "Delete connector {name}{dropped}? Changes are not captured until it is applied again.{stays}"
-        )
+        format!("Delete connector {name}{drop}? Changes are not captured until it is applied again.{stays}")
     }
 
     async fn drop_from(&self, database: &mut PgConnection) -> sqlx::Result<()> {
