@@ -159,3 +159,49 @@ impl Left {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_says_what_goes_and_what_stays() {
+        let postgres = Config::from([
+            ("slot.name".to_owned(), "s".to_owned()),
+            ("publication.name".to_owned(), "p".to_owned()),
+        ]);
+        let question = |config: &Config, drop_slot, drop_publication| {
+            let left = Left {
+                drop_slot,
+                drop_publication,
+                ..Left::of(config)
+            };
+            left.question("x", config)
+        };
+        for (drop_slot, drop_publication, begin, end) in [
+            (
+                false,
+                false,
+                "Delete connector x? ",
+                "The slot s and the publication p stay in PostgreSQL.",
+            ),
+            (
+                true,
+                false,
+                "Delete connector x, drop the slot s? ",
+                "The publication p stays in PostgreSQL.",
+            ),
+            (
+                true,
+                true,
+                "Delete connector x, drop the slot s and the publication p? ",
+                "until it is applied again.",
+            ),
+        ] {
+            let asked = question(&postgres, drop_slot, drop_publication);
+            assert!(asked.starts_with(begin) && asked.ends_with(end), "{asked}");
+        }
+        let other = question(&Config::new(), false, false);
+        assert!(!other.contains("PostgreSQL"), "{other}");
+    }
+}

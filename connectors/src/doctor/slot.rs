@@ -25,7 +25,7 @@ pub(crate) fn slot(
         return Finding::wrong(
             CHECK,
             format!("there is no slot {name}"),
-            "Debezium makes it when the connector starts: `connectors apply`. If there was one, what was deleted since is missed: run `connectors reconcile` then",
+            "Debezium makes it when the connector starts: `connectors apply`. If there was one, it has to begin anew (`connectors offsets reset`), and what was deleted since is missed: run `connectors reconcile` then",
         );
     };
     // It may be unknown, too.
@@ -73,7 +73,7 @@ pub(crate) fn slot(
 
 pub(crate) fn wal_status(slot: &Slot, settings: &Settings) -> Finding {
     const CHECK: &str = "wal-status";
-    const LOST: &str = "drop the slot with SELECT pg_drop_replication_slot(…), restart the connector, which makes a new one, and run `connectors reconcile`: deletes in between are missed";
+    const LOST: &str = "drop the slot with SELECT pg_drop_replication_slot(…), have the connector begin anew with `connectors offsets reset`, which makes a new one, and run `connectors reconcile`: deletes in between are missed";
     let seen = format!(
         "{}, keeps {} of log",
         slot.wal_status,
@@ -111,7 +111,7 @@ pub(crate) fn wal_status(slot: &Slot, settings: &Settings) -> Finding {
 /// `reading` says that the connector runs and reads through the slot.
 pub(crate) fn slot_gap(slot: Option<&Slot>, offsets: Option<&Offsets>, reading: bool) -> Finding {
     const CHECK: &str = "slot-gap";
-    const NEXT: &str = "what was deleted in between will never be captured: start the connector again (if it refuses, its offsets have to be reset first), and run `connectors reconcile`";
+    const NEXT: &str = "what was deleted in between will never be captured, and the connector may refuse to go on behind it: have it begin anew with `connectors offsets reset`, and run `connectors reconcile`";
     let Some(offsets) = offsets else {
         return Finding::unseen(CHECK, "Kafka Connect does not say how far the connector has come");
     };

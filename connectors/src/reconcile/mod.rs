@@ -21,10 +21,8 @@ pub use database::Database;
 pub use error::ReconcileError;
 pub use settings::Settings;
 
-use crate::{ConnectApi, ConnectError, offsets::Offsets, status::Standing};
+use crate::{ConnectApi, ConnectError, offsets::Offsets, shipped::TABLE, status::Standing};
 
-/// The captured table that chats are about.
-pub const TABLE: &str = "public.trade_posts";
 /// Between two looks at how it goes.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long chat-service may be away in between.
