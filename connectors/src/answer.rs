@@ -61,13 +61,6 @@ impl Answer {
             .map_err(|error| self.not_connect(format!("its answer to {} is unknown: {error}", self.request)))
     }
 
-    /// For what is asked of a connector.
-    pub(crate) fn found_of<T: DeserializeOwned>(self, connector: &str) -> Result<T, ConnectError> {
-        self.found()?.ok_or_else(|| ConnectError::NotFound {
-            connector: connector.to_owned(),
-        })
-    }
-
     /// For what a connector is told to do.
     pub(crate) fn done_by(self, connector: &str) -> Result<(), ConnectError> {
         if self.status == StatusCode::NOT_FOUND {

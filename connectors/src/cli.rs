@@ -7,7 +7,7 @@ use connectors::{Access, ConnectApi};
 use secrecy::SecretString;
 
 use crate::{
-    command::{apply, delete, lifecycle, offsets, reconcile, status, watch},
+    command::{apply, delete, doctor, lifecycle, offsets, reconcile, schemas, status, watch},
     failure::Failure,
 };
 
@@ -23,12 +23,12 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; for status: everything is RUNNING; for apply --dry-run: nothing would be changed
+  0  done; for status: everything is RUNNING; for doctor: nothing is wrong; for apply --dry-run: nothing would be changed
   1  watch has ended because of an error
   2  the command line or a connector file is wrong, or the answer was no; nothing was done
-  3  Kafka Connect cannot be reached, does not answer, refuses the credentials, or is something else
-  4  Kafka Connect refuses the request: invalid configuration, unknown connector, another error
-  5  a connector or a task is not RUNNING, or not in the state that was asked for
+  3  Kafka Connect, PostgreSQL, the registry or chat-service cannot be reached, does not answer, refuses the credentials, or is something else
+  4  one of them refuses the request: invalid configuration, unknown connector or subject, another error
+  5  a connector or a task is not RUNNING, or not in the state that was asked for; doctor found something wrong; a schema cannot be read
   6  apply --dry-run has found changes; nothing was done
   7  reconcile came to its end without closing what it found, and says why
 
@@ -144,8 +144,15 @@ pub(crate) enum Command {
     /// RUNNING does not prove that changes arrive: Debezium retries without end what its database refuses
     /// (a missing grant, a slot that somebody else holds), and only the worker's log tells.
     Apply(apply::Options),
-    /// Show the state of connectors and their tasks
+    /// Show the state of connectors and their tasks, and of what they read from and write to
     Status(status::Options),
+    /// Say what is wrong with the capture, and what to do
+    ///
+    /// Changes nothing. What is not given an address is not looked at. Exits with 5 if something is wrong;
+    /// warnings are none.
+    Doctor(doctor::Options),
+    /// Look at, and set up, the schema registry
+    Schemas(schemas::Options),
     /// Restart connectors with their tasks and wait until they are RUNNING
     Restart(lifecycle::RestartOptions),
     /// Pause connectors: nothing is captured, tasks and connections stay
@@ -157,7 +164,7 @@ pub(crate) enum Command {
     /// Show or forget how far a connector has got
     #[command(subcommand)]
     Offsets(offsets::Offsets),
-    /// Delete a connector; its replication slot and publication stay in PostgreSQL
+    /// Delete a connector; its replication slot and publication stay in PostgreSQL unless they are named
     Delete(delete::Options),
     /// Find and repair deletes that the capture has missed, such as while its slot was lost
     ///

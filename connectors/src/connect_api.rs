@@ -14,12 +14,19 @@ use crate::{
     answer::{Answer, Validation},
     error::{ConnectError, FieldError},
     lifecycle::Order,
-    offsets::Position,
+    offsets::Offsets,
     status::Status,
 };
 
 /// A connector's settings. Connect knows strings only.
 pub type Config = BTreeMap<String, String>;
+
+/// Answer of `GET /`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Worker {
+    /// Of Kafka Connect.
+    pub version: String,
+}
 
 /// A connector that the worker can run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -28,16 +35,6 @@ pub struct Plugin {
     #[serde(rename = "type")]
     pub kind: String,
     pub version: Option<String>,
-}
-
-/// A source offset that Connect has committed: Kafka has acknowledged every record up to it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Committed {
-    /// The position in PostgreSQL's log.
-    pub lsn: Option<i64>,
-    /// Id of the signal that asked for the incremental snapshot that is under way there.
-    #[serde(rename = "incremental_snapshot_correlation_id")]
-    pub snapshot: Option<String>,
 }
 
 /// Settings as Connect keeps them: some may be null, which [`Config`] cannot hold and nothing here needs.
@@ -90,6 +87,10 @@ impl ConnectApi {
     pub(crate) async fn validation(&self, class: &str, config: &Config) -> Result<Validation, ConnectError> {
         let path = ["connector-plugins", class, "config", "validate"];
         self.call(Method::PUT, &path, &[], Some(config)).await?.parsed()
+    }
+
+    pub async fn worker(&self) -> Result<Worker, ConnectError> {
+        self.call(Method::GET, &[], &[], None).await?.parsed()
     }
 
     /// The connectors that the worker has installed.
@@ -152,26 +153,6 @@ impl ConnectApi {
         Ok(tasks.map(Settings::present).collect())
     }
 
-    /// How far the connector is for good. `None` before its first record.
-    pub async fn committed(&self, name: &str) -> Result<Option<Committed>, ConnectError> {
-        #[derive(Deserialize)]
-        struct Offsets {
-            offsets: Vec<Offset>,
-        }
-        #[derive(Deserialize)]
-        struct Offset {
-            offset: Option<Committed>,
-        }
-        let offsets: Option<Offsets> = self
-            .call(Method::GET, &["connectors", name, "offsets"], &[], None)
-            .await?
-            .found()?;
-        let offsets = offsets.into_iter().flat_map(|answer| answer.offsets);
-        Ok(offsets
-            .filter_map(|known| known.offset)
-            .max_by_key(|known| known.lsn))
-    }
-
     /// Restarts the connector and those of its tasks that have failed.
     pub async fn restart_failed(&self, name: &str) -> Result<(), ConnectError> {
         self.restart(name, true).await
@@ -193,16 +174,11 @@ impl ConnectApi {
             .done_by(name)
     }
 
-    /// How far the connector has got, by its own partitions.
-    pub async fn offsets(&self, name: &str) -> Result<Vec<Position>, ConnectError> {
-        #[derive(Deserialize)]
-        struct Offsets {
-            offsets: Vec<Position>,
-        }
-        let path = ["connectors", name, "offsets"];
-        let answer = self.call(Method::GET, &path, &[], None).await?;
-        let found: Offsets = answer.found_of(name)?;
-        Ok(found.offsets)
+    /// How far the connector has got; `None` if there is no such connector.
+    pub async fn offsets(&self, name: &str) -> Result<Option<Offsets>, ConnectError> {
+        self.call(Method::GET, &["connectors", name, "offsets"], &[], None)
+            .await?
+            .found()
     }
 
     /// Forgets the offsets. Connect refuses it while the connector is not stopped.

@@ -1,10 +1,13 @@
 //! Why the command ends with another code than 0, and which.
 
-use std::error::Error;
+use std::{error::Error, io, net::SocketAddr, path::PathBuf};
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
-use connectors::{ConnectError, config_file::FileError, reconcile::ReconcileError};
+use connectors::{
+    ConnectError, config_file::FileError, database::DatabaseError, reconcile::ReconcileError,
+    registry::RegistryError,
+};
 use service_kit::lifecycle::TaskError;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -15,12 +18,25 @@ pub(crate) enum Failure {
     File(#[from] FileError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     #[error("{0}")]
     Usage(String),
     #[error("{0} cannot be read")]
-    Unreadable(String, #[source] std::io::Error),
+    Unreadable(String, #[source] io::Error),
     #[error("cannot listen on {0}; choose another address with --listen or ADMIN_LISTEN")]
-    CannotListen(std::net::SocketAddr, #[source] std::io::Error),
+    CannotListen(SocketAddr, #[source] io::Error),
+    #[error(
+        "there is no subject {subject}; `connectors schemas register` makes it, or name another topic with \
+         --topic"
+    )]
+    NoSubject { subject: String },
+    #[error("{} cannot be used as a folder of kept schemas", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("nothing was done: {0}")]
+    Slot(String),
     #[error("nothing was done: there is no terminal to ask on; repeat it with --yes if you are sure")]
     CannotAsk,
     #[error("nothing was done")]
@@ -31,6 +47,9 @@ pub(crate) enum Failure {
     /// Said already.
     #[error("")]
     NotRunning,
+    /// The same, with its exit code.
+    #[error("")]
+    Said(u8),
     #[error(transparent)]
     Watch(#[from] TaskError),
     #[error(transparent)]
@@ -47,11 +66,16 @@ impl Failure {
             | Self::Usage(_)
             | Self::Unreadable(..)
             | Self::CannotListen(..)
+            | Self::Folder { .. }
             | Self::CannotAsk
             | Self::Declined => 2,
+            Self::NoSubject { .. } | Self::Slot(_) => 4,
             Self::NotRunning => 5,
             Self::Changes => 6,
             Self::Interrupted => 7,
+            Self::Said(code) => *code,
+            Self::Registry(error) => of_registry(error),
+            Self::Database(error) => of_database(error),
             Self::Reconcile(error) => of_reconcile(error),
             Self::Connect(error) => of_connect(error),
         }
@@ -63,7 +87,7 @@ impl Failure {
     }
 
     pub(crate) fn print(&self) {
-        if matches!(self, Self::NotRunning | Self::Changes) {
+        if matches!(self, Self::NotRunning | Self::Changes | Self::Said(_)) {
             return;
         }
         eprintln!("{ERROR}error{ERROR:#}: {self}");
@@ -91,13 +115,30 @@ fn of_connect(error: &ConnectError) -> u8 {
     }
 }
 
+fn of_registry(error: &RegistryError) -> u8 {
+    match error {
+        RegistryError::InvalidUrl { .. } => 2,
+        RegistryError::Unreachable { .. }
+        | RegistryError::Unauthorized { .. }
+        | RegistryError::NotRegistry { .. } => 3,
+        RegistryError::Refused { .. } => 4,
+    }
+}
+
+fn of_database(error: &DatabaseError) -> u8 {
+    match error {
+        DatabaseError::InvalidUrl { .. } => 2,
+        DatabaseError::Unreachable { .. } | DatabaseError::NoAnswer => 3,
+        DatabaseError::Refused(_) => 4,
+    }
+}
+
 fn of_reconcile(error: &ReconcileError) -> u8 {
     match error {
         ReconcileError::Connect(error) => of_connect(error),
-        ReconcileError::DatabaseUrl(_) | ReconcileError::ChatUrl { .. } => 2,
-        ReconcileError::NoDatabase { .. }
-        | ReconcileError::NoChat { .. }
-        | ReconcileError::NotChat { .. } => 3,
+        ReconcileError::ChatUrl { .. } => 2,
+        ReconcileError::NoDatabase(error) => of_database(error),
+        ReconcileError::NoChat { .. } | ReconcileError::NotChat { .. } => 3,
         ReconcileError::Database(_)
         | ReconcileError::Refused { .. }
         | ReconcileError::Unfinished { .. }

@@ -1,6 +1,6 @@
 //! How far a connector has got, which Kafka Connect keeps for it, and forgetting that.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     ConnectApi, ConnectError,
     lifecycle::{self, Order},
+    lsn::Lsn,
     status::Status,
 };
 
@@ -19,13 +20,46 @@ pub struct Position {
     pub offset: Option<Map<String, Value>>,
 }
 
-/// A position in PostgreSQL's write-ahead log, in the way PostgreSQL writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lsn(pub u64);
+/// All of a connector's partitions.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Offsets {
+    #[serde(rename = "offsets")]
+    pub positions: Vec<Position>,
+}
 
-impl fmt::Display for Lsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+impl Offsets {
+    /// The furthest position in the write-ahead log that any part of the offset names; `None` if the
+    /// connector has no offset or has not read the log yet. A slot is confirmed up to one of these parts
+    /// and never beyond.
+    pub fn furthest(&self) -> Option<Lsn> {
+        self.lsns().map(|(_, lsn)| lsn).max()
+    }
+
+    /// How far the connector is for good: Kafka has acknowledged every record up to there.
+    pub fn acknowledged(&self) -> Option<Lsn> {
+        let lsns = self.lsns();
+        lsns.filter(|(field, _)| *field == "lsn")
+            .map(|(_, lsn)| lsn)
+            .max()
+    }
+
+    /// Id of the signal that asked for the incremental snapshot that is under way there.
+    pub fn snapshot(&self) -> Option<String> {
+        let offsets = self
+            .positions
+            .iter()
+            .filter_map(|position| position.offset.as_ref());
+        let ids = offsets.filter_map(|offset| offset.get("incremental_snapshot_correlation_id")?.as_str());
+        ids.map(ToOwned::to_owned).next()
+    }
+
+    /// Whether the connector has none at all: it has never run, or they were reset.
+    pub fn is_empty(&self) -> bool {
+        self.positions.iter().all(|position| position.offset.is_none())
+    }
+
+    fn lsns(&self) -> impl Iterator<Item = (&'static str, Lsn)> {
+        self.positions.iter().flat_map(Position::lsns)
     }
 }
 
@@ -96,11 +130,34 @@ async fn forget(
 mod tests {
     use super::*;
 
+    fn offsets(value: Value) -> Offsets {
+        serde_json::from_value(value).unwrap()
+    }
+
     #[test]
-    fn positions_are_written_as_postgresql_writes_them() {
-        assert_eq!(Lsn(0).to_string(), "0/0");
-        assert_eq!(Lsn(29_126_320).to_string(), "0/1BC6EB0");
-        assert_eq!(Lsn(0x16_B374_D848).to_string(), "16/B374D848");
+    fn the_furthest_part_counts() {
+        let read = offsets(json!({"offsets": [{
+            "partition": {"server": "trade"},
+            "offset": {"lsn_proc": 30, "messageType": "INSERT", "lsn_commit": 32, "lsn": 31, "txId": 760, "ts_usec": 1,
+                "incremental_snapshot_correlation_id": "signal-1"},
+        }]}));
+        assert_eq!(read.furthest(), Some(Lsn(32)));
+        assert_eq!(read.acknowledged(), Some(Lsn(31)));
+        assert_eq!(read.snapshot().as_deref(), Some("signal-1"));
+        assert!(!read.is_empty());
+    }
+
+    #[test]
+    fn none_are_none() {
+        for none in [
+            json!({"offsets": []}),
+            json!({"offsets": [{"partition": {"server": "trade"}, "offset": null}]}),
+        ] {
+            let none = offsets(none);
+            assert_eq!((none.furthest(), none.acknowledged()), (None, None));
+            assert_eq!(none.snapshot(), None);
+            assert!(none.is_empty());
+        }
     }
 
     #[test]

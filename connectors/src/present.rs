@@ -5,11 +5,13 @@ use comfy_table::{Table, presets::NOTHING};
 use connectors::{
     Config,
     offsets::Position,
+    report::{Capture, Report},
     status::{Status, causes},
 };
 use serde_json::Value;
 
-pub(crate) fn table(statuses: &[Status]) -> Table {
+/// Connectors and their tasks.
+pub(crate) fn table<'a>(statuses: impl Iterator<Item = &'a Status>) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header(["connector", "part", "state", "worker", "reason"]);
@@ -27,6 +29,19 @@ pub(crate) fn table(statuses: &[Status]) -> Table {
                 instance.worker_id.clone(),
                 instance.trace.as_deref().map(reason).unwrap_or_default(),
             ]);
+        }
+    }
+    table
+}
+
+/// What the connectors read from and write to.
+pub(crate) fn surroundings(reports: &[Report]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["connector", "part", "seen"]);
+    for report in reports {
+        for (part, seen) in report.capture.iter().flat_map(Capture::parts) {
+            table.add_row([report.status.name.clone(), part.to_owned(), seen]);
         }
     }
     table

@@ -4,14 +4,17 @@
 
 use std::time::Duration;
 
-use connectors::{Config, ConnectApi, ConnectError, Outcome, apply};
+use connectors::{
+    Config, ConnectApi, ConnectError, Outcome, apply,
+    registry::{RegistryApi, RegistryError},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
 /// Gives each connection the next answer and closes it; the last answer is repeated.
-async fn playback(answers: Vec<String>) -> ConnectApi {
+async fn playback_at(answers: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
@@ -23,7 +26,11 @@ async fn playback(answers: Vec<String>) -> ConnectApi {
             connection.shutdown().await.unwrap();
         }
     });
-    ConnectApi::new(&url).unwrap()
+    url
+}
+
+async fn playback(answers: Vec<String>) -> ConnectApi {
+    ConnectApi::new(&playback_at(answers).await).unwrap()
 }
 
 /// All of it: closing a connection with unread bytes would reset it under the answer.
@@ -150,4 +157,50 @@ async fn a_server_that_never_answers_is_given_up() {
         .await
         .unwrap_err();
     assert!(matches!(error, ConnectError::NoAnswer { .. }), "{error:?}");
+}
+
+async fn registry(answer: String) -> Result<Vec<u32>, RegistryError> {
+    let api = RegistryApi::new(&playback_at(vec![answer]).await).unwrap();
+    api.versions("x").await
+}
+
+#[tokio::test]
+async fn a_registry_is_told_from_what_is_none() {
+    let missing = json(
+        "404 Not Found",
+        r#"{"error_code": 40401, "message": "no subject"}"#,
+    );
+    assert_eq!(registry(missing).await.unwrap(), [0; 0]);
+    let error = registry(json("401 Unauthorized", "")).await.unwrap_err();
+    assert!(
+        matches!(error, RegistryError::Unauthorized { status: 401, .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("SCHEMA_REGISTRY_URL"), "{error}");
+    let busy = json(
+        "500 Internal Server Error",
+        r#"{"error_code": 50001, "message": "out of disk"}"#,
+    );
+    let error = registry(busy).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("GET /subjects/x/versions: out of disk"),
+        "{error}"
+    );
+    for strange in [
+        answer("200 OK", "text/html", "<html>hello</html>"),
+        answer("404 Not Found", "text/html", "<html>no such page</html>"),
+        json(
+            "404 Not Found",
+            r#"{"error_code": 404, "message": "no such route"}"#,
+        ),
+        json("200 OK", r#"{"hello": "world"}"#),
+    ] {
+        let error = registry(strange.clone()).await.unwrap_err();
+        assert!(
+            matches!(error, RegistryError::NotRegistry { .. }),
+            "{strange}: {error:?}"
+        );
+    }
 }

@@ -51,6 +51,11 @@ fn servers_are_those_of_the_local_stack() {
     assert_eq!(tags("docker-compose.yml", "postgres"), [major, major]);
 }
 
+#[test]
+fn the_doctor_knows_the_version_that_is_tested() {
+    assert_eq!(connectors::shipped::DEBEZIUM_VERSION, pinned("debezium.version"));
+}
+
 /// Debezium and the converter come from the pom itself.
 #[test]
 fn the_worker_is_built_from_the_pom() {

@@ -16,6 +16,7 @@ mod again;
 mod bulk;
 mod changes;
 mod consumer;
+mod contract;
 mod delete;
 mod evolution;
 mod failures;

@@ -2,9 +2,12 @@
 
 pub(crate) mod apply;
 pub(crate) mod delete;
+pub(crate) mod doctor;
 pub(crate) mod lifecycle;
 pub(crate) mod offsets;
 pub(crate) mod reconcile;
+pub(crate) mod schemas;
+mod servers;
 pub(crate) mod status;
 pub(crate) mod watch;
 
@@ -22,6 +25,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Apply(options) => apply::run(&api, &options).await,
         Command::Status(options) => status::run(&api, options).await,
+        Command::Doctor(options) => doctor::run(&api, options).await,
+        Command::Schemas(options) => schemas::run(options).await,
         Command::Restart(options) => lifecycle::restart(&api, &options).await,
         Command::Pause(options) => lifecycle::order(&api, &options, Order::Pause).await,
         Command::Stop(options) => lifecycle::order(&api, &options, Order::Stop).await,

@@ -48,7 +48,7 @@ pub(crate) struct ResetOptions {
 
 pub(crate) async fn get(api: &ConnectApi, options: &GetOptions) -> Result<(), Failure> {
     let GetOptions { name, json, timeout } = options;
-    let found = within(api, *timeout, || api.offsets(name)).await?;
+    let found = ask(api, name, *timeout).await?;
     if *json {
         let found: Vec<_> = found.iter().map(Position::json).collect();
         println!("{:#}", serde_json::json!(found));
@@ -64,7 +64,7 @@ pub(crate) async fn reset(api: &ConnectApi, options: &ResetOptions) -> Result<()
     let config = config.ok_or_else(|| ConnectError::NotFound {
         connector: name.clone(),
     })?;
-    show(name, &within(api, *timeout, || api.offsets(name)).await?);
+    show(name, &ask(api, name, *timeout).await?);
     println!("{}", consequence(&config));
     confirm(&format!("Forget how far {name} has got?"), *yes)?;
     let progress = Progress::new(name);
@@ -73,6 +73,14 @@ pub(crate) async fn reset(api: &ConnectApi, options: &ResetOptions) -> Result<()
     done?;
     println!("{name}: its offsets are forgotten, and it has the state again that it had");
     Ok(())
+}
+
+async fn ask(api: &ConnectApi, name: &str, timeout: Duration) -> Result<Vec<Position>, ConnectError> {
+    let found = within(api, timeout, || api.offsets(name)).await?;
+    let found = found.ok_or_else(|| ConnectError::NotFound {
+        connector: name.to_owned(),
+    })?;
+    Ok(found.positions)
 }
 
 fn show(name: &str, found: &[Position]) {

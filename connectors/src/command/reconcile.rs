@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anstream::println;
 use clap::Args;
 use connectors::{
     ConnectApi,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 use connectors::{
-    ConnectApi,
+    ConnectApi, database,
     watch::{self, Watch, supervision::Pace},
 };
 use service_kit::{
@@ -40,6 +40,10 @@ pub(crate) struct Options {
     /// restart the same failure
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration::parse)]
     jitter: Duration,
+    /// The captured database, as a user who may read `debezium_heartbeat`: /metrics then tells of slots and
+    /// heartbeats, too
+    #[arg(long, env = "TRADE_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
     #[command(flatten)]
     log: LogConfig,
 }
@@ -52,6 +56,9 @@ fn some_time(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) async fn run(api: ConnectApi, options: Options) -> Result<(), Failure> {
+    if let Some(url) = &options.database_url {
+        database::options(url)?;
+    }
     telemetry::init(&options.log);
     let shutdown = shutdown_on_signal();
     let cannot_listen = |error| Failure::CannotListen(options.listen, error);
@@ -76,6 +83,7 @@ pub(crate) async fn run(api: ConnectApi, options: Options) -> Result<(), Failure
             jitter: options.jitter,
         },
         lot: || rand::random_range(0.0..=1.0),
+        database_url: options.database_url,
     };
     watch::run(api, watch, listener, shutdown).await?;
     info!("stopped");

@@ -7,6 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::ReconcileError;
+use crate::lsn::Lsn;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -100,8 +101,8 @@ impl ChatAdmin {
         Ok(Self { http, base })
     }
 
-    pub(super) async fn begin(&self, id: &str, start_lsn: i64) -> Result<(), ReconcileError> {
-        let body = json!({ "id": id, "start_lsn": start_lsn });
+    pub(super) async fn begin(&self, id: &str, start: Lsn) -> Result<(), ReconcileError> {
+        let body = json!({ "id": id, "start_lsn": start.0 });
         self.call::<Reconciliation>(Method::POST, &[], &[], Some(body))
             .await
             .map(drop)
@@ -121,8 +122,8 @@ impl ChatAdmin {
         self.call(Method::GET, &[id, "candidates"], &query, None).await
     }
 
-    pub(super) async fn drain(&self, id: &str, end_lsn: i64) -> Result<(), ReconcileError> {
-        let body = json!({ "end_lsn": end_lsn });
+    pub(super) async fn drain(&self, id: &str, end: Lsn) -> Result<(), ReconcileError> {
+        let body = json!({ "end_lsn": end.0 });
         self.call::<Reconciliation>(Method::POST, &[id, "drain"], &[], Some(body))
             .await
             .map(drop)

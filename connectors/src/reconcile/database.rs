@@ -2,12 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use tokio::time::{Instant, sleep};
 
 use super::{ReconcileError, Settings, TABLE};
+use crate::{database, lsn::Lsn, slot};
 
-const CONNECT_BOUND: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Connects for each question: between two of them lies as much time as a snapshot takes.
@@ -20,11 +20,9 @@ impl Database {
     /// # Errors
     /// If `url` is none of PostgreSQL's.
     pub fn new(url: &str) -> Result<Self, ReconcileError> {
-        let options: PgConnectOptions = url.parse().map_err(ReconcileError::DatabaseUrl)?;
+        let options = database::options(url)?;
         Ok(Self {
-            options: options
-                .application_name("connectors reconcile")
-                .disable_statement_logging(),
+            options: options.application_name("connectors reconcile"),
         })
     }
 
@@ -47,12 +45,8 @@ impl Database {
                 publication: settings.publication.clone(),
             });
         }
-        let active: Option<bool> =
-            sqlx::query_scalar("SELECT active FROM pg_replication_slots WHERE slot_name = $1")
-                .bind(&settings.slot)
-                .fetch_optional(&mut connection)
-                .await?;
-        if active != Some(true) {
+        let slot = slot::read(&mut connection, &settings.slot).await?;
+        if slot.is_none_or(|slot| slot.reader.is_none()) {
             return Err(ReconcileError::SlotUnread {
                 connector: connector.to_owned(),
                 slot: settings.slot.clone(),
@@ -64,9 +58,10 @@ impl Database {
     /// A position in the log before which nothing is uncommitted: taken first, and then every transaction waited for
     /// that may have written before it. No change has it: records begin at multiples of eight, and this is one less
     /// than the next of them. So a fence at this position is a reconciliation's, and what comes is newer.
-    pub(super) async fn quiet_position(&self, deadline: Instant) -> Result<i64, ReconcileError> {
+    pub(super) async fn quiet_position(&self, deadline: Instant) -> Result<Lsn, ReconcileError> {
         let mut connection = self.connect().await?;
-        let position = position(&mut connection).await? - 1;
+        let Lsn(next) = position(&mut connection).await?;
+        let position = Lsn(next - 1);
         let begun: String = sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
             .fetch_one(&mut connection)
             .await?;
@@ -90,7 +85,7 @@ impl Database {
     }
 
     /// The position that the log has now.
-    pub(super) async fn position(&self) -> Result<i64, ReconcileError> {
+    pub(super) async fn position(&self) -> Result<Lsn, ReconcileError> {
         let mut connection = self.connect().await?;
         let position = position(&mut connection).await?;
         connection.close().await?;
@@ -129,24 +124,15 @@ impl Database {
     }
 
     async fn connect(&self) -> Result<PgConnection, ReconcileError> {
-        let connecting = PgConnection::connect_with(&self.options);
-        match tokio::time::timeout(CONNECT_BOUND, connecting).await {
-            Ok(connected) => connected.map_err(|source| ReconcileError::NoDatabase {
-                address: format!("{}:{}", self.options.get_host(), self.options.get_port()),
-                source,
-            }),
-            Err(_) => Err(ReconcileError::NoDatabase {
-                address: format!("{}:{}", self.options.get_host(), self.options.get_port()),
-                source: sqlx::Error::PoolTimedOut,
-            }),
-        }
+        Ok(database::open(&self.options).await?)
     }
 }
 
-async fn position(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint")
+async fn position(connection: &mut PgConnection) -> Result<Lsn, sqlx::Error> {
+    let text: String = sqlx::query_scalar("SELECT pg_current_wal_insert_lsn()::text")
         .fetch_one(connection)
-        .await
+        .await?;
+    text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Who has been writing for longest.

@@ -2,7 +2,7 @@
 //! was closed, unless it says so.
 
 use super::State;
-use crate::ConnectError;
+use crate::{ConnectError, database::DatabaseError};
 
 /// `Display` leaves the source to the error chain.
 #[derive(Debug, thiserror::Error)]
@@ -10,13 +10,8 @@ pub enum ReconcileError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
 
-    #[error("the database's address cannot be used; give one like postgres://user:password@host:5432/trade")]
-    DatabaseUrl(#[source] sqlx::Error),
-
-    #[error(
-        "PostgreSQL at {address} cannot be reached or lets nobody in; check --database-url (or TRADE_DATABASE_URL)"
-    )]
-    NoDatabase { address: String, source: sqlx::Error },
+    #[error(transparent)]
+    NoDatabase(#[from] DatabaseError),
 
     #[error("PostgreSQL refused; the role in --database-url has to read trade_posts and write signals")]
     Database(#[from] sqlx::Error),

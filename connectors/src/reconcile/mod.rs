@@ -21,10 +21,8 @@ pub use database::Database;
 pub use error::ReconcileError;
 pub use settings::Settings;
 
-use crate::{ConnectApi, ConnectError, status::Standing};
+use crate::{ConnectApi, ConnectError, offsets::Offsets, shipped::TABLE, status::Standing};
 
-/// The captured table that chats are about.
-pub const TABLE: &str = "public.trade_posts";
 /// Between two looks at how it goes.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long chat-service may be away in between.
@@ -76,9 +74,9 @@ async fn no_other_snapshot(
     deadline: Instant,
 ) -> Result<(), ReconcileError> {
     while let Some(id) = connect
-        .committed(connector)
+        .offsets(connector)
         .await?
-        .and_then(|known| known.snapshot)
+        .and_then(|offsets| offsets.snapshot())
     {
         if Instant::now() > deadline {
             return Err(ReconcileError::OtherSnapshot { id });
@@ -162,8 +160,8 @@ impl<'a> Reconciling<'a> {
     async fn drain(&self) -> Result<(), ReconcileError> {
         let end = self.database.position().await?;
         loop {
-            match self.connect.committed(self.connector).await {
-                Ok(Some(committed)) if committed.lsn >= Some(end) => break,
+            match self.connect.offsets(self.connector).await {
+                Ok(offsets) if offsets.as_ref().and_then(Offsets::acknowledged) >= Some(end) => break,
                 Ok(_) => {}
                 Err(error) if error.is_transient() && Instant::now() < self.deadline => {}
                 Err(error) => return Err(error.into()),

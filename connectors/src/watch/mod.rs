@@ -3,10 +3,11 @@
 //!
 //! It may run several times beside itself: see [`supervision`].
 
+pub mod capture;
 pub mod metrics;
 pub mod supervision;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use service_kit::{
     clock,
@@ -26,13 +27,14 @@ use crate::{
     ConnectApi, ConnectError,
     status::{Standing, State, Status, causes},
     watch::{
+        capture::{Gauges, Onlooker},
         metrics::{Board, Seen},
         supervision::{Pace, Step, Supervision},
     },
 };
 
 /// What is watched, and how.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Watch {
     /// Connectors; all that there are if none is named.
     pub names: Vec<String>,
@@ -41,6 +43,18 @@ pub struct Watch {
     pub pace: Pace,
     /// Draws a lot from 0 to 1; random but in tests.
     pub lot: fn() -> f64,
+    /// The captured database, whose slots are told of. It may hold credentials.
+    pub database_url: Option<String>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("names", &self.names)
+            .field("interval", &self.interval)
+            .field("pace", &self.pace)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How often somebody else's restart is looked for while it may come at any moment: Connect shows one for
@@ -60,6 +74,21 @@ pub async fn run(
 ) -> Result<(), TaskError> {
     let metrics = Metrics::new();
     let health = Health::new();
+    let mut tasks = Tasks::new();
+    if let Some(database_url) = watch.database_url.clone() {
+        let onlooker = Onlooker {
+            api: api.clone(),
+            names: watch.names.clone(),
+            database_url,
+            gauges: Gauges::registered(&metrics),
+            connection: None,
+        };
+        let (interval, stop) = (watch.interval, shutdown.clone());
+        tasks.spawn("capture", async move {
+            onlooker.look_on(interval, stop).await;
+            Ok::<_, ConnectError>(())
+        });
+    }
     let mut supervisor = Supervisor {
         board: Board::registered(&metrics),
         connect: health.dependency("kafka_connect"),
@@ -68,7 +97,6 @@ pub async fn run(
         api,
         watch,
     };
-    let mut tasks = Tasks::new();
     let admin = admin_router(health.clone(), metrics);
     tasks.spawn(
         "listener",

@@ -5,10 +5,13 @@
 mod access;
 mod apply;
 mod command;
+mod doctor;
+mod faults;
 mod files;
 mod front;
 mod lifecycle;
 mod run;
+mod surroundings;
 mod terminal;
 mod watch;
 mod world;

@@ -4,6 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use connectors::{
     ConnectApi,
+    lifecycle::Order,
     watch::{Watch, run, supervision::Pace},
 };
 use local_stack::testing;
@@ -126,6 +127,90 @@ async fn a_failed_connector_is_restarted_and_told_by_metrics() {
     world.end().await;
 }
 
+/// A slot that is made anew begins behind what was changed since the connector stopped. A look at the
+/// database that is away keeps nothing else from being told.
+#[tokio::test]
+async fn a_slot_that_is_lost_or_made_anew_is_told_by_metrics() {
+    let mut world = World::new("gapped").await;
+    world.apply().await.unwrap();
+    let connect = world.stack.connect.url();
+    let database = world.stack.postgres.superuser_url("gapped");
+    let (mut child, url) = start(connect, &["gapped", "--database-url", &database]).await;
+    until_told(
+        &url,
+        &[
+            "capture_database_up 1",
+            r#"slot_active{connector="gapped"} 1.0"#,
+            r#"slot_gap_bytes{connector="gapped"} 0.0"#,
+            r#"slot_wal_status{connector="gapped"} 0.0"#,
+            r#"slot_retained_bytes{connector="gapped"} "#,
+            r#"heartbeat_age_seconds{connector="gapped"} "#,
+        ],
+    )
+    .await;
+
+    world.api.order("gapped", Order::Stop).await.unwrap();
+    until_told(&url, &[r#"slot_active{connector="gapped"} 0.0"#]).await;
+    world.execute("SELECT pg_drop_replication_slot('gapped')").await;
+    until_told(&url, &[r#"slot_wal_status{connector="gapped"} 3.0"#]).await;
+    let (_, metrics) = get(&url, "/metrics").await;
+    assert!(
+        !metrics.contains(r#"slot_gap_bytes{connector="gapped"}"#),
+        "{metrics}"
+    );
+    // What nobody captures.
+    world
+        .execute("SELECT pg_logical_emit_message(true, 'missed', repeat('x', 100000))")
+        .await;
+    let create = "SELECT pg_create_logical_replication_slot('gapped', 'pgoutput')";
+    world.execute(create).await;
+    eventually("told of the gap", async || {
+        let (_, metrics) = get(&url, "/metrics").await;
+        let gap = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(r#"slot_gap_bytes{connector="gapped"} "#))
+            .and_then(|bytes| bytes.parse::<f64>().ok());
+        match gap {
+            Some(bytes) if bytes > 100_000.0 => Ok(()),
+            _ => Err(metrics),
+        }
+    })
+    .await;
+    child.kill().await.unwrap();
+
+    let nobody = "postgres://postgres@127.0.0.1:1/trade";
+    let (mut child, url) = start(connect, &["gapped", "--database-url", nobody]).await;
+    until_told(
+        &url,
+        &[
+            "connect_up 1",
+            "capture_database_up 0",
+            r#"connector_state{connector="gapped",state="STOPPED"} 1"#,
+        ],
+    )
+    .await;
+    assert_eq!(get(&url, "/readyz").await.0, 200);
+    child.kill().await.unwrap();
+    let ended = connectors(connect, &["watch", "--database-url", "nonsense"]).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("--database-url"), "{}", ended.err);
+    world.end().await;
+}
+
+/// Every line begins with one of these.
+async fn until_told(url: &str, lines: &[&str]) {
+    eventually("told", async || {
+        let (_, metrics) = get(url, "/metrics").await;
+        let told = |begin: &&str| metrics.lines().any(|line| line.starts_with(begin));
+        if lines.iter().all(told) {
+            Ok(())
+        } else {
+            Err(metrics)
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_worker_that_is_away_is_waited_for_and_strangers_are_not() {
     let stack = testing::stack().await;
@@ -178,6 +263,7 @@ async fn two_supervisors_do_not_restart_one_failure_twice() {
                 jitter: second,
             },
             lot,
+            database_url: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = ConnectApi::new(&front.url()).unwrap();

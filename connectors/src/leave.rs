@@ -1,0 +1,122 @@
+//! What a connector leaves in PostgreSQL when it goes, and taking that away: only if somebody says so, and
+//! only what nobody else uses.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, PgConnection};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    slot::{self, Slot},
+    status::{Standing, State},
+};
+
+/// The task that reads the slot ends after the answer to the deletion.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a slot is not dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepSlot {
+    #[error("{connector} reads through the slot {slot} too")]
+    Shared { slot: String, connector: String },
+    #[error(
+        "the slot {slot} is held by process {pid} of {user:?} (application {application:?}), which is not this connector's"
+    )]
+    HeldByAnother {
+        slot: String,
+        pid: i32,
+        user: String,
+        application: String,
+    },
+}
+
+/// Whether the slot is the connector's alone, while it still exists. `others` are connectors that name it,
+/// too.
+pub fn may_drop(slot: &Slot, standing: Option<&Standing>, others: &[String]) -> Result<(), KeepSlot> {
+    if let Some(connector) = others.first() {
+        return Err(KeepSlot::Shared {
+            slot: slot.name.clone(),
+            connector: connector.clone(),
+        });
+    }
+    let Some(reader) = &slot.reader else { return Ok(()) };
+    let stopped = matches!(standing, Some(Standing::Halted(State::Stopped)) | None);
+    if stopped || !reader.application.starts_with("Debezium") {
+        return Err(KeepSlot::HeldByAnother {
+            slot: slot.name.clone(),
+            pid: reader.pid,
+            user: reader.user.clone(),
+            application: reader.application.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// Drops the slot once nobody reads through it. False if there is none.
+///
+/// # Errors
+/// If PostgreSQL refuses, or somebody goes on reading.
+pub async fn drop_slot(database: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
+    let begun = Instant::now();
+    loop {
+        if slot::read(database, name).await?.is_none() {
+            return Ok(false);
+        }
+        let dropped = sqlx::query("SELECT pg_drop_replication_slot($1)").bind(name);
+        match dropped.execute(&mut *database).await {
+            Ok(_) => return Ok(true),
+            // 55006: somebody reads through it.
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some("55006") && begun.elapsed() < RELEASE_PATIENCE =>
+            {
+                sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Drops the publication. False if there is none.
+///
+/// # Errors
+/// If PostgreSQL refuses: only its owner may.
+pub async fn drop_publication(database: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
+    let statement: Option<String> = sqlx::query_scalar(
+        "SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication WHERE pubname = $1",
+    )
+    .bind(name)
+    .fetch_optional(&mut *database)
+    .await?;
+    let Some(statement) = statement else {
+        return Ok(false);
+    };
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(database).await?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slot::tests::healthy;
+
+    #[test]
+    fn a_slot_that_others_use_stays() {
+        let idle = Slot {
+            reader: None,
+            ..healthy()
+        };
+        let mut foreign = healthy();
+        foreign.reader.as_mut().unwrap().application = "pg_recvlogical".to_owned();
+        let running = Some(&Standing::Running);
+        let stopped = Standing::Halted(State::Stopped);
+        assert!(may_drop(&healthy(), running, &[]).is_ok());
+        assert!(may_drop(&idle, running, &[]).is_ok());
+        assert!(may_drop(&idle, Some(&stopped), &[]).is_ok());
+        assert!(
+            may_drop(&healthy(), Some(&stopped), &[]).is_err(),
+            "who reads it then?"
+        );
+        assert!(may_drop(&foreign, running, &[]).is_err());
+        assert!(may_drop(&idle, running, &["other".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! The newest of the writer schemas that are kept in `schemas/history`, for a new environment: with them
+//! registered before the first record, a subject has its compatibility level from the beginning.
+
+use std::{fs, io, path::Path};
+
+use serde_json::Value;
+
+use super::Half;
+
+/// The topic that the kept schemas are of. Names of records begin with it.
+pub const TOPIC: &str = "trade.public.trade_posts";
+
+/// The newest version, letter for letter as Debezium registers it: a registry takes the same schema in other
+/// words for another version.
+pub fn newest(half: Half) -> &'static str {
+    let text = match half {
+        Half::Key => include_str!("../../../schemas/history/001-key.json"),
+        Half::Value => include_str!("../../../schemas/history/001-value.json"),
+    };
+    text.trim_end()
+}
+
+/// The newest version as Debezium registers it for this topic: names of records begin with the topic's.
+pub fn for_topic(half: Half, topic: &str) -> String {
+    renamed(newest(half), TOPIC, topic)
+}
+
+/// A writer schema of this topic as it is kept: names of records begin with [`TOPIC`].
+pub fn kept(schema: &str, topic: &str) -> String {
+    renamed(schema, topic, TOPIC)
+}
+
+/// Names end with the text that they are, or go on behind a dot.
+fn renamed(schema: &str, from: &str, to: &str) -> String {
+    ['"', '.'].into_iter().fold(schema.to_owned(), |schema, end| {
+        schema.replace(&format!("\"{from}{end}"), &format!("\"{to}{end}"))
+    })
+}
+
+/// Whether two texts are the same schema, in whatever words.
+pub fn same(a: &str, b: &str) -> bool {
+    let json = |text| serde_json::from_str::<Value>(text).ok();
+    a == b || json(a).is_some_and(|a| Some(a) == json(b))
+}
+
+/// The kept versions of a folder, by number.
+///
+/// # Errors
+/// If the folder or a file cannot be read, or a file is not `NNN-key.json` or `NNN-value.json`.
+pub fn read(folder: &Path) -> io::Result<Vec<(u32, Half, String)>> {
+    let mut versions = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let invalid =
+            |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let (number, half) = parsed(name)
+            .ok_or_else(|| invalid("the name is not NNN-key.json or NNN-value.json".to_owned()))?;
+        let schema = fs::read_to_string(&path)?;
+        serde_json::from_str::<Value>(&schema).map_err(|error| invalid(error.to_string()))?;
+        versions.push((number, half, schema.trim_end().to_owned()));
+    }
+    versions.sort_by_key(|(number, half, _)| (*number, *half));
+    Ok(versions)
+}
+
+fn parsed(name: &str) -> Option<(u32, Half)> {
+    let (number, half) = name.strip_suffix(".json")?.split_once('-')?;
+    let half = Half::BOTH.into_iter().find(|known| known.to_string() == half)?;
+    Some((number.parse().ok()?, half))
+}
+
+/// The file of a version.
+pub fn file_name(number: u32, half: Half) -> String {
+    format!("{number:03}-{half}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schemas::check;
+
+    #[test]
+    fn a_topic_of_another_prefix_has_the_same_schemas_under_its_name() {
+        assert_eq!(for_topic(Half::Value, TOPIC), newest(Half::Value));
+        let other = for_topic(Half::Value, "other.public.trade_posts");
+        let json: Value = serde_json::from_str(&other).unwrap();
+        assert_eq!(json["namespace"], "other.public.trade_posts");
+        assert_eq!(json["connect.name"], "other.public.trade_posts.Envelope");
+        assert_eq!(
+            json["fields"][2]["type"]["namespace"],
+            "io.debezium.connector.postgresql"
+        );
+        assert!(!other.contains("\"trade."), "{other}");
+        assert_eq!(kept(&other, "other.public.trade_posts"), newest(Half::Value));
+    }
+
+    fn all() -> Vec<(u32, Half, String)> {
+        read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history")).unwrap()
+    }
+
+    /// Records that were written with any of them can still lie in a topic.
+    #[test]
+    fn every_version_that_was_shipped_can_be_read() {
+        for (number, half, schema) in all() {
+            let problems = check::problems(half, &schema).unwrap();
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            assert_eq!(problems, [""; 0], "{}", file_name(number, half));
+        }
+    }
+
+    #[test]
+    fn the_newest_are_the_newest_of_the_folder() {
+        for half in Half::BOTH {
+            let all = all();
+            let (number, _, last) = all.iter().rfind(|(_, of, _)| *of == half).unwrap();
+            assert_eq!(
+                newest(half),
+                last,
+                "name {} in history.rs",
+                file_name(*number, half)
+            );
+        }
+    }
+
+    /// The recorded records were written with versions that are kept.
+    #[test]
+    fn the_fixtures_are_in_the_history() {
+        for fixture in [
+            include_str!("../../../schemas/fixtures/schema-1.json"),
+            include_str!("../../../schemas/fixtures/schema-2.json"),
+        ] {
+            assert!(
+                all().iter().any(|(_, _, kept)| same(kept, fixture)),
+                "keep {fixture} in schemas/history"
+            );
+        }
+    }
+
+    /// What a change of the table that chat-service cannot follow would look like.
+    #[test]
+    fn a_version_that_breaks_is_refused_with_the_field_and_its_use() {
+        let shipped = newest(Half::Value);
+        let column = |name: &str| {
+            let text = format!("\"name\":\"{name}\"");
+            assert!(shipped.contains(&text), "{name}");
+            text
+        };
+        let changed = |from: &str, to: &str| {
+            assert!(shipped.contains(from), "{from}");
+            let problems = check::problems(Half::Value, &shipped.replacen(from, to, 1)).unwrap();
+            problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        let seller = column("seller_id");
+        let typed = format!("{seller},\"type\":\"long\"");
+        for (from, to, said) in [
+            (
+                column("title"),
+                "\"name\":\"subject\"",
+                "after.title is missing; chat-service needs it: shown with a room",
+            ),
+            (column("status"), "\"name\": \"state\"", "after.status is missing"),
+            (
+                typed.clone(),
+                &*typed.replace("long", "string"),
+                "after.seller_id is string, not long",
+            ),
+            (
+                typed.clone(),
+                &*typed.replace("long", "int"),
+                "after.seller_id is int, not long",
+            ),
+            (
+                typed.clone(),
+                &*typed.replace("\"long\"", "[\"null\", \"long\"]"),
+                "after.seller_id is null or long, not long",
+            ),
+            (column("op"), "\"name\": \"operation\"", "op is missing"),
+        ] {
+            let problems = changed(&from, to);
+            assert!(problems.contains(said), "{problems:?}");
+        }
+        // A column more is nothing to chat-service.
+        let more = format!(
+            "{seller}, \"type\": \"long\"}}, {{\"name\": \"note\", \"type\": [\"null\", \"string\"]}}, {{\"name\": \"rest\""
+        );
+        assert_eq!(changed(&seller, &more.replacen("rest", "seller", 1)), "");
+    }
+}

@@ -1,0 +1,35 @@
+//! The contract between the captured table and chat-service: what is needed of the schemas that Debezium
+//! writes with ([`need`]), whether a writer schema has it ([`check`]), and the writer schemas that were
+//! ever shipped ([`history`]). Pure; the registry is asked elsewhere.
+
+pub mod check;
+pub mod history;
+pub mod need;
+
+use std::fmt;
+
+/// The half of a record that a schema is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Half {
+    Key,
+    Value,
+}
+
+impl Half {
+    pub const BOTH: [Self; 2] = [Self::Key, Self::Value];
+
+    /// The subject that Debezium's converter registers schemas of this half under.
+    pub fn subject(self, topic: &str) -> String {
+        format!("{topic}-{self}")
+    }
+}
+
+impl fmt::Display for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key",
+            Self::Value => "value",
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! What chat-service reads of a record, and what for: the table of `schemas/README.md` and the fields of
+//! `schemas/*.avsc`, which tests hold to this one.
+
+use super::Half;
+
+/// One field that chat-service reads, by its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    pub half: Half,
+    /// Names from the outermost record on.
+    pub path: &'static [&'static str],
+    pub shape: Shape,
+    pub purpose: &'static str,
+}
+
+/// What the field has to be in the writer schema. chat-service reads a datum as it was written, without
+/// Avro's promotions: an `int` is no `long`, and a field that it can do without has to be a union with
+/// null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Long,
+    Text,
+    Record,
+    OptionalLong,
+    OptionalText,
+    OptionalRecord,
+}
+
+impl Shape {
+    /// As a schema would write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Long => "long",
+            Self::Text => "string",
+            Self::Record => "record",
+            Self::OptionalLong => "null or long",
+            Self::OptionalText => "null or string",
+            Self::OptionalRecord => "null or record",
+        }
+    }
+}
+
+/// In the order of the table in `schemas/README.md`.
+pub const NEEDS: [Need; 14] = [
+    Need {
+        half: Half::Key,
+        path: &["id"],
+        shape: Shape::Long,
+        purpose: "which post; the whole content of a tombstone",
+    },
+    value(&["op"], Shape::Text, "what happened"),
+    value(
+        &["after"],
+        Shape::OptionalRecord,
+        "the row as it is after the change",
+    ),
+    value(&["after", "id"], Shape::Long, "check: it has to be the key's"),
+    value(
+        &["after", "seller_id"],
+        Shape::Long,
+        "the seller's half of a room; nobody opens a room about their own post",
+    ),
+    value(&["after", "title"], Shape::Text, "shown with a room"),
+    value(&["after", "status"], Shape::Text, "shown with a room"),
+    value(
+        &["source", "lsn"],
+        Shape::OptionalLong,
+        "order: an older change never overrides a newer one",
+    ),
+    value(
+        &["source", "sequence"],
+        Shape::OptionalText,
+        "the same for reads of an incremental snapshot, which have no `lsn`",
+    ),
+    value(
+        &["source", "snapshot"],
+        Shape::OptionalText,
+        "whether the whole table was read anew",
+    ),
+    value(
+        &["source", "schema"],
+        Shape::Text,
+        "check: a record of another table is a dead letter",
+    ),
+    value(
+        &["source", "table"],
+        Shape::Text,
+        "check: a record of another table is a dead letter",
+    ),
+    value(
+        &["source", "ts_ms"],
+        Shape::Long,
+        "when the change was committed: how long a deletion took",
+    ),
+    value(
+        &["ts_ms"],
+        Shape::OptionalLong,
+        "when Debezium made the record: how long a deletion took",
+    ),
+];
+
+const fn value(path: &'static [&'static str], shape: Shape, purpose: &'static str) -> Need {
+    Need {
+        half: Half::Value,
+        path,
+        shape,
+        purpose,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    const README: &str = include_str!("../../../schemas/README.md");
+    const KEY: &str = include_str!("../../../schemas/trade-posts-key.avsc");
+    const ENVELOPE: &str = include_str!("../../../schemas/trade-posts-envelope.avsc");
+
+    /// Path and type of every field of a schema as the kept files write them.
+    fn fields(half: Half, record: &Value, prefix: &str, into: &mut Vec<(Half, String, String)>) {
+        for field in record["fields"].as_array().unwrap() {
+            let path = format!("{prefix}{}", field["name"].as_str().unwrap());
+            let (optional, kind) = match &field["type"] {
+                Value::Array(union) => (true, &union[1]),
+                kind => (false, kind),
+            };
+            let name = match kind {
+                Value::String(name) => name.as_str(),
+                _ => "record",
+            };
+            // `source` is there for its fields alone.
+            if path != "source" {
+                let shape = if optional {
+                    format!("null or {name}")
+                } else {
+                    name.to_owned()
+                };
+                into.push((half, path.clone(), shape));
+            }
+            if name == "record" {
+                fields(half, kind, &format!("{path}."), into);
+            }
+        }
+    }
+
+    #[test]
+    fn the_kept_reader_schemas_have_these_fields() {
+        let mut kept = Vec::new();
+        for (half, text) in [(Half::Key, KEY), (Half::Value, ENVELOPE)] {
+            fields(half, &serde_json::from_str(text).unwrap(), "", &mut kept);
+        }
+        let mut needed: Vec<_> = NEEDS
+            .iter()
+            .map(|need| (need.half, need.path.join("."), need.shape.name().to_owned()))
+            .collect();
+        kept.sort();
+        needed.sort();
+        assert_eq!(kept, needed);
+    }
+
+    #[test]
+    fn the_readme_says_what_each_is_for() {
+        let rows: Vec<(&str, &str)> = README
+            .lines()
+            .filter_map(|line| {
+                let cells: Vec<&str> = line.split(" | ").collect();
+                Some((cells.first()?.strip_prefix("| ")?, *cells.get(1)?))
+            })
+            .collect();
+        for need in NEEDS {
+            let path = need.path.join(".");
+            let (name, shown) = match need.half {
+                Half::Key => (format!("key `{path}`"), path.clone()),
+                Half::Value => (format!("`{path}`"), format!("`{path}`")),
+            };
+            let row = rows.iter().find(|(fields, _)| {
+                *fields == name || (need.half == Half::Value && fields.split(", ").any(|one| one == shown))
+            });
+            let (_, purpose) = row.unwrap_or_else(|| panic!("schemas/README.md has no row for {name}"));
+            assert!(
+                purpose.starts_with(need.purpose),
+                "{name}: {purpose:?} in the README, {:?} in the code",
+                need.purpose
+            );
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The commands that look beyond Kafka Connect: `schemas`, `status`, `doctor`, and `delete` with what it
+//! leaves behind. One capture goes through its life, from an empty registry to its end.
+
+use std::{path::Path, process::Stdio};
+
+use connectors::{
+    registry::RegistryApi,
+    schemas::{Half, history},
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
+
+use crate::{
+    faults::{ask, hold},
+    run::{Ended, connectors},
+    world::{World, eventually},
+};
+
+const TOPIC: &str = "surrounded.public.trade_posts";
+
+/// Runs `connectors schemas …`.
+async fn schemas(world: &World, arguments: &[&str]) -> Ended {
+    let registry = world.stack.registry.confluent_url();
+    let options = ["schemas", "--registry-url", &registry, "--topic", TOPIC];
+    connectors(world.stack.connect.url(), &[&options, arguments].concat()).await
+}
+
+#[tokio::test]
+async fn a_capture_is_set_up_looked_at_and_taken_down() {
+    let mut world = World::new("surrounded").await;
+    let registry = RegistryApi::new(&world.stack.registry.confluent_url()).unwrap();
+    prepares_the_registry(&world, &registry).await;
+    world.apply().await.unwrap();
+    world
+        .execute("INSERT INTO trade_posts (seller_id, title, body, price, category) VALUES (7, '자전거', '', 1, '생활')")
+        .await;
+    let database = world.stack.postgres.superuser_url(&world.name);
+    let (kafka, confluent) = (
+        world.stack.kafka.bootstrap(),
+        world.stack.registry.confluent_url(),
+    );
+    let servers = [
+        "--database-url",
+        &database,
+        "--registry-url",
+        &confluent,
+        "--kafka",
+        &kafka,
+    ];
+    is_looked_at(&world, &servers).await;
+    // Debezium goes on with what was registered.
+    for half in Half::BOTH {
+        let versions = registry.versions(&half.subject(TOPIC)).await.unwrap();
+        assert_eq!(versions, [1], "{half}");
+    }
+    is_examined(&world, &servers).await;
+    keeps(&world, &registry).await;
+    is_deleted(&mut world, &database).await;
+    world.end().await;
+}
+
+/// Before the first record.
+async fn prepares_the_registry(world: &World, registry: &RegistryApi) {
+    let url = world.stack.connect.url();
+    for (registry, code, said) in [
+        ("http://127.0.0.1:1", 3, "cannot be reached"),
+        (world.stack.registry.url(), 3, "ends with /apis/ccompat/v7"),
+        ("registry", 2, "is no address of a schema registry"),
+    ] {
+        let ended = connectors(url, &["schemas", "check", "--registry-url", registry]).await;
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        assert!(ended.err.contains(said), "{}", ended.err);
+    }
+    let ended = schemas(world, &["set-compatibility", "SIDEWARD"]).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    let ended = schemas(world, &["keep", "no/such/folder"]).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    let ended = schemas(world, &["check"]).await;
+    assert_eq!(ended.code, Some(4), "{}", ended.err);
+    assert!(ended.err.contains("schemas register"), "{}", ended.err);
+    let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
+    assert_eq!(ended.code, Some(4), "{}", ended.err);
+    let ended = schemas(world, &["register", "--dry-run"]).await;
+    assert_eq!(
+        ended.out.matches("would be registered").count(),
+        2,
+        "{}",
+        ended.out
+    );
+    assert_eq!(
+        registry.versions(&Half::Value.subject(TOPIC)).await.unwrap(),
+        [0; 0]
+    );
+    let ended = schemas(world, &["register"]).await;
+    assert_eq!(
+        ended.out.matches(": registered (id ").count(),
+        2,
+        "{} {}",
+        ended.out,
+        ended.err
+    );
+    let ended = schemas(world, &["register"]).await;
+    assert_eq!(
+        ended.out.matches(": unchanged, version 1 ").count(),
+        2,
+        "{}",
+        ended.out
+    );
+    let ended = schemas(world, &["set-compatibility", "backward", "--dry-run"]).await;
+    assert_eq!(
+        ended.out.matches("-> BACKWARD (not done)").count(),
+        2,
+        "{}",
+        ended.out
+    );
+    let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
+    assert_eq!(
+        ended.out.matches("NONE -> BACKWARD\n").count(),
+        2,
+        "{}",
+        ended.out
+    );
+    let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
+    assert_eq!(
+        ended.out.matches("unchanged, BACKWARD").count(),
+        2,
+        "{}",
+        ended.out
+    );
+}
+
+async fn is_looked_at(world: &World, servers: &[&str]) {
+    let url = world.stack.connect.url();
+    eventually("in the topic", async || {
+        let ended = connectors(url, &[&["status", "surrounded"][..], servers].concat()).await;
+        let seen = [
+            "surrounded active, reserved, keeps ",
+            " ago",
+            "surrounded.public.trade_posts has 3 partitions",
+            "surrounded.public.trade_posts-value has version 1",
+        ];
+        if ended.code == Some(0) && seen.iter().all(|text| ended.out.contains(text)) {
+            Ok(())
+        } else {
+            Err(ended.out + &ended.err)
+        }
+    })
+    .await;
+    let ended = schemas(world, &["check"]).await;
+    assert_eq!(
+        ended.out.matches("chat-service can read it").count(),
+        2,
+        "{}",
+        ended.out
+    );
+
+    let ended = connectors(
+        url,
+        &[&["status", "surrounded", "--json"][..], &servers[..2]].concat(),
+    )
+    .await;
+    let status: Value = serde_json::from_str(&ended.out).unwrap();
+    let capture = &status[0]["capture"];
+    assert!(capture["offset"].as_str().unwrap().contains('/'), "{status}");
+    assert_eq!(capture["slot"]["reader"]["user"], "debezium", "{status}");
+    assert!(capture["slot"]["retained_bytes"].as_u64().is_some(), "{status}");
+    assert!(
+        capture["topics"]["not_asked"]
+            .as_str()
+            .unwrap()
+            .contains("--kafka"),
+        "{status}"
+    );
+}
+
+/// While it runs, and stopped.
+async fn is_examined(world: &World, servers: &[&str]) {
+    let url = world.stack.connect.url();
+    let doctor = [&["doctor", "surrounded", "--group", "surrounded"][..], servers].concat();
+    let ended = connectors(url, &doctor).await;
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    assert!(
+        ended
+            .out
+            .starts_with("surrounded: 1 to heed, 24 ok\nwarning  group "),
+        "{}",
+        ended.out
+    );
+
+    watches(world, servers).await;
+    let ended = connectors(url, &[&doctor[..], &["--json"]].concat()).await;
+    assert_eq!(ended.code, Some(5), "{}{}", ended.out, ended.err);
+    let findings: Value = serde_json::from_str(&ended.out).unwrap();
+    let running = findings["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|finding| finding["check"] == "running");
+    assert_eq!(running.unwrap()["level"], "wrong", "{findings}");
+}
+
+/// `status --watch` without a terminal, while the connector is stopped. It stays so.
+async fn watches(world: &World, servers: &[&str]) {
+    let mut watching = Command::new(env!("CARGO_BIN_EXE_connectors"))
+        .env("CONNECT_URL", world.stack.connect.url())
+        .args(["status", "surrounded", "--watch=1"])
+        .args(&servers[..2])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut told = Vec::new();
+    let mut asked = false;
+    loop {
+        let line = tokio::time::timeout(std::time::Duration::from_secs(30), lines.next_line()).await;
+        let line = line
+            .unwrap_or_else(|_| panic!("no more was told: {told:?}"))
+            .unwrap()
+            .unwrap();
+        told.push(line);
+        if !asked && told.iter().any(|line| line == "surrounded connector: RUNNING") {
+            ask(world, reqwest::Method::PUT, "stop").await;
+            asked = true;
+        }
+        let stopped = [
+            "surrounded connector: RUNNING -> STOPPED",
+            "surrounded slot: surrounded active, reserved -> surrounded not active, reserved",
+        ];
+        if stopped.iter().all(|line| told.iter().any(|told| told == line)) {
+            return;
+        }
+    }
+}
+
+/// A column that is new in the capture is a version to keep.
+async fn keeps(world: &World, registry: &RegistryApi) {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history");
+    for file in std::fs::read_dir(shipped).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let before = std::fs::read_dir(folder.path()).unwrap().count();
+    let path = folder.path().to_str().unwrap();
+    let ended = schemas(world, &["keep", path]).await;
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""), "{}", ended.err);
+
+    let (title, note) = (
+        r#"{"name":"title""#,
+        r#"{"name":"note","type":["null","string"],"default":null},"#,
+    );
+    let longer = history::for_topic(Half::Value, TOPIC).replacen(title, &format!("{note}{title}"), 1);
+    registry
+        .register(&Half::Value.subject(TOPIC), &longer)
+        .await
+        .unwrap();
+    let ended = schemas(world, &["keep", path]).await;
+    assert!(
+        ended
+            .out
+            .contains("-value.json: version 2 of surrounded.public.trade_posts-value"),
+        "{}",
+        ended.out
+    );
+    let kept = history::read(folder.path()).unwrap();
+    assert_eq!(kept.len(), before + 1);
+    assert!(
+        kept.iter()
+            .any(|(_, _, schema)| *schema == history::kept(&longer, TOPIC))
+    );
+    let ended = schemas(world, &["keep", path]).await;
+    assert_eq!(ended.out, "", "{}", ended.err);
+}
+
+/// With slot and publication, but not while somebody else holds the slot.
+async fn is_deleted(world: &mut World, database: &str) {
+    let url = world.stack.connect.url();
+    let ended = connectors(url, &["delete", "surrounded", "--yes", "--drop-slot"]).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("--database-url"), "{}", ended.err);
+    let drop_all = [
+        "delete",
+        "surrounded",
+        "--yes",
+        "--drop-slot",
+        "--drop-publication",
+        "--database-url",
+        database,
+    ];
+    for (database, code) in [("nonsense", 2), ("postgres://postgres@127.0.0.1:1/trade", 3)] {
+        let drop = [
+            "delete",
+            "surrounded",
+            "--yes",
+            "--drop-slot",
+            "--database-url",
+            database,
+        ];
+        let ended = connectors(url, &drop).await;
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+    }
+    let holder = hold(world, "surrounded").await;
+    let ended = connectors(url, &drop_all).await;
+    assert_eq!(ended.code, Some(4), "{}", ended.err);
+    assert!(
+        ended.err.contains("nothing was done") && ended.err.contains("thief"),
+        "{}",
+        ended.err
+    );
+    assert!(
+        world.api.config("surrounded").await.unwrap().is_some(),
+        "deleted all the same"
+    );
+    drop(holder);
+
+    let ended = eventually("let go", async || {
+        let ended = connectors(url, &drop_all).await;
+        if ended.code == Some(0) {
+            Ok(ended)
+        } else {
+            Err(ended.err)
+        }
+    })
+    .await;
+    assert!(
+        ended
+            .out
+            .contains("slot surrounded: dropped\npublication trade_cdc: dropped"),
+        "{}",
+        ended.out
+    );
+    assert_eq!(world.confirmed().await, None);
+    assert_eq!(world.api.config("surrounded").await.unwrap(), None);
+}

@@ -1,0 +1,179 @@
+//! What `connectors schemas check` says of a writer schema is what chat-service makes of records that are
+//! written with it. Needs no server.
+
+use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
+use connectors::schemas::{
+    Half,
+    check::problems,
+    need::{NEEDS, Need, Shape},
+};
+use serde_json::{Value as Json, json};
+
+use crate::fixtures::Fixtures;
+
+/// Types that a column could get, and what a record would hold of them.
+fn types() -> Vec<Json> {
+    vec![
+        json!("long"),
+        json!("int"),
+        json!("string"),
+        json!("bytes"),
+        json!("boolean"),
+        json!("double"),
+        json!({"type": "string", "connect.default": "on_sale"}),
+        json!(["null", "long"]),
+        json!(["long", "null"]),
+        json!(["null", "int"]),
+        json!(["null", "string"]),
+        json!(["string", "null"]),
+        json!(["null", "long", "string"]),
+        json!(["long", "string"]),
+    ]
+}
+
+#[test]
+fn the_check_of_schemas_judges_as_chat_service_does() {
+    let recorded = Fixtures::read();
+    let written: Json = serde_json::from_str(&recorded.schema_of("c")).unwrap();
+    let mut judged = [0, 0];
+    for need in NEEDS.iter().filter(|need| need.half == Half::Value) {
+        let mut changes: Vec<Option<Json>> = types().into_iter().map(Some).collect();
+        changes.push(None);
+        if need.shape == Shape::OptionalRecord {
+            // The row itself can only be missing.
+            changes = vec![None];
+        }
+        for change in changes {
+            let schema = changed(&written, need, change.as_ref());
+            let found = problems(Half::Value, &schema.to_string()).unwrap();
+            let (fits, read) = (
+                found.is_empty(),
+                is_read(&recorded, &schema, need, change.as_ref()),
+            );
+            assert_eq!(
+                fits,
+                read,
+                "{} as {change:?}: problems {found:?}, read by chat-service: {read}",
+                need.path.join(".")
+            );
+            judged[usize::from(read)] += 1;
+        }
+    }
+    // Each field has at least one type that fits, and many that do not.
+    assert!(judged[0] > 100 && judged[1] >= 11, "{judged:?}");
+}
+
+/// The schema with another type of that field, or without it.
+fn changed(written: &Json, need: &Need, change: Option<&Json>) -> Json {
+    let mut schema = written.clone();
+    // The row's columns are defined where it is named first.
+    let fields = match need.path {
+        ["after", _] => record(&mut schema, "before").pointer_mut("/1/fields"),
+        ["source", _] => record(&mut schema, "source").pointer_mut("/fields"),
+        _ => schema.pointer_mut("/fields"),
+    };
+    let fields = fields.unwrap().as_array_mut().unwrap();
+    let place = fields
+        .iter()
+        .position(|field| field["name"] == *need.path.last().unwrap());
+    match change {
+        Some(kind) => fields[place.unwrap()] = json!({"name": need.path.last().unwrap(), "type": kind}),
+        None => drop(fields.remove(place.unwrap())),
+    }
+    schema
+}
+
+fn record<'a>(schema: &'a mut Json, field: &str) -> &'a mut Json {
+    let fields = schema["fields"].as_array_mut().unwrap();
+    &mut fields.iter_mut().find(|one| one["name"] == field).unwrap()["type"]
+}
+
+/// Whether chat-service reads every record that can be written so.
+fn is_read(recorded: &Fixtures, schema: &Json, need: &Need, change: Option<&Json>) -> bool {
+    let parsed = Schema::parse(schema).unwrap();
+    let everything = recorded.schemas.everything(recorded.value("c"));
+    let values: Vec<Option<Value>> = match change {
+        None => vec![None],
+        Some(kind) => possible(kind, scalar(at(&everything, need.path)))
+            .into_iter()
+            .map(Some)
+            .collect(),
+    };
+    values.into_iter().all(|value| {
+        let mut whole = everything.clone();
+        replace(&mut whole, need.path, value);
+        let body = GenericDatumWriter::builder(&parsed)
+            .build()
+            .unwrap()
+            .write_value_to_vec(whole)
+            .unwrap();
+        recorded.with_value("c", &parsed, &body).is_ok()
+    })
+}
+
+/// One value for each alternative of the type, as near to the recorded one as it can be.
+fn possible(kind: &Json, recorded: &Value) -> Vec<Value> {
+    let number = match recorded {
+        Value::Long(number) => *number,
+        _ => 7,
+    };
+    let text = match recorded {
+        Value::String(text) => text.clone(),
+        _ => "7".to_owned(),
+    };
+    match kind {
+        Json::Array(variants) => variants
+            .iter()
+            .zip(0..)
+            .flat_map(|(variant, index)| {
+                let values = possible(variant, recorded).into_iter();
+                values.map(move |value| Value::Union(index, Box::new(value)))
+            })
+            .collect(),
+        Json::Object(kind) => possible(&kind["type"], recorded),
+        kind => vec![match kind.as_str().unwrap() {
+            "null" => Value::Null,
+            "long" => Value::Long(number),
+            "int" => Value::Int(i32::try_from(number).unwrap_or(7)),
+            "string" => Value::String(text),
+            "bytes" => Value::Bytes(text.into()),
+            "boolean" => Value::Boolean(true),
+            "double" => Value::Double(7.0),
+            other => panic!("{other}"),
+        }],
+    }
+}
+
+fn scalar(value: &Value) -> &Value {
+    match value {
+        Value::Union(_, value) => value,
+        value => value,
+    }
+}
+
+fn at<'a>(value: &'a Value, path: &[&str]) -> &'a Value {
+    let Some((name, rest)) = path.split_first() else {
+        return value;
+    };
+    let Value::Record(fields) = scalar(value) else {
+        panic!("not a record: {value:?}")
+    };
+    at(&fields.iter().find(|(field, _)| field == name).unwrap().1, rest)
+}
+
+fn replace(value: &mut Value, path: &[&str], by: Option<Value>) {
+    let (name, rest) = path.split_first().unwrap();
+    let record = match value {
+        Value::Union(_, value) => value.as_mut(),
+        value => value,
+    };
+    let Value::Record(fields) = record else {
+        panic!("not a record: {record:?}")
+    };
+    let place = fields.iter().position(|(field, _)| field == name).unwrap();
+    match (rest, by) {
+        ([], Some(by)) => fields[place].1 = by,
+        ([], None) => drop(fields.remove(place)),
+        (rest, by) => replace(&mut fields[place].1, rest, by),
+    }
+}
