@@ -21,6 +21,7 @@ use crate::{
 };
 
 const TOPIC: &str = "doctored.public.trade_posts";
+const KEYWORDS_TOPIC: &str = "doctored.public.keywords";
 
 /// Findings by check.
 type Seen = BTreeMap<&'static str, Finding>;
@@ -75,7 +76,10 @@ async fn until(world: &mut World, expected: &[(&str, Level, &str)]) -> Seen {
         for (check, level, text) in expected {
             let finding = &seen[check];
             if finding.level != *level || !finding.seen.contains(text) {
-                return Err(format!("{check} is not {level} with {text:?}: {finding:?}"));
+                let servers = ["database", "registry", "kafka", "topic"].map(|server| &seen[server]);
+                return Err(format!(
+                    "{check} is not {level} with {text:?}: {finding:?}; {servers:?}"
+                ));
             }
             assert!(*level == Ok || finding.next.is_some(), "{finding:?}");
         }
@@ -89,6 +93,8 @@ async fn every_fault_of_a_capture_is_told() {
     let mut world = World::new("doctored").await;
     world.set("poll.interval.ms", "10");
     insert(&mut world, 5).await;
+    let keyword = "INSERT INTO keywords (member_id, keyword, place) VALUES (7, '자전거', 1)";
+    world.execute(keyword).await;
     world.apply().await.unwrap();
     let registry = RegistryApi::new(&world.stack.registry.confluent_url()).unwrap();
     let member = Member::join(&world, TOPIC);
@@ -124,6 +130,18 @@ async fn becomes_healthy(world: &mut World, registry: &RegistryApi) {
 }
 
 async fn breaks_while_it_runs(world: &mut World) {
+    // Of the other topic, while nothing worse is to be said of this one.
+    set_topic(world, KEYWORDS_TOPIC, "cleanup.policy", "compact").await;
+    until(
+        world,
+        &[(
+            "retention",
+            Warning,
+            "doctored.public.keywords: cleanup.policy is compact",
+        )],
+    )
+    .await;
+    set_topic(world, KEYWORDS_TOPIC, "cleanup.policy", "delete").await;
     let sql = "ALTER TABLE trade_posts REPLICA IDENTITY NOTHING;
          ALTER PUBLICATION trade_cdc SET TABLE trade_posts (id, seller_id, title, status), debezium_signal;
          ALTER PUBLICATION trade_cdc SET (publish = 'insert, update, delete');
