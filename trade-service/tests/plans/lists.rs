@@ -12,8 +12,8 @@ use crate::service::{Answer, Service, config, new_database, token};
 /// A page of what an index has in the order of the list: each row of it, once more to show it, and twice its
 /// counters.
 const PAGE: f64 = 110.0;
-/// Few posts pass: those that an index finds.
-const FEW: f64 = 1_000.0;
+/// Few posts pass: those that are walked to see that, and those that an index finds.
+const FEW: f64 = 2_000.0;
 /// Many posts pass, or some thousands that an index finds.
 const SOME: f64 = 16_000.0;
 /// What passes is far away in the list, and too much to be collected.
