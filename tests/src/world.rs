@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use chat_service::store::Store;
 use futures_util::FutureExt;
 use local_stack::{
@@ -23,7 +23,10 @@ use local_stack::{
 };
 use mongodb::bson::doc;
 use sqlx::PgPool;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::timeout,
+};
 
 use crate::{eventually::eventually, topic::Topic};
 
@@ -38,6 +41,8 @@ const KAFKA_PROPERTIES: [&str; 2] = [
     "max.poll.interval.ms=12000",
 ];
 const STOP_BOUND: Duration = Duration::from_secs(15);
+/// A server that is stuck fails its test instead of holding all of them up.
+const END_BOUND: Duration = Duration::from_mins(2);
 const TOKEN_TTL: Duration = Duration::from_hours(1);
 
 pub struct World {
@@ -79,7 +84,8 @@ impl World {
         if outcome.is_err() {
             world.show_complaints();
         }
-        let ended = Box::pin(world.end()).await;
+        let ended = timeout(END_BOUND, Box::pin(world.end())).await;
+        let ended = ended.unwrap_or_else(|_| Err(anyhow!("a server did not answer within {END_BOUND:?}")));
         match outcome {
             Ok(()) => ended.expect("the world ends in order"),
             Err(panic) => resume_unwind(panic),
