@@ -6,7 +6,8 @@
 //!
 //! Several supervisors may watch one connector, and none knows of the others. Each waits a random moment
 //! more before it restarts, looks closely meanwhile, and counts a restart that it sees like one of its own:
-//! so one of them restarts, and all go on with the same pauses.
+//! so one of them restarts, and all go on with the same pauses. Connect keeps nothing that tells of a restart
+//! once it has failed again; who did not see it restarts once more, at its own pauses.
 
 use std::time::Duration;
 

@@ -31,7 +31,9 @@ fn client(world: &World) -> ClientConfig {
         .set("group.id", &world.name)
         .set("enable.auto.commit", "false")
         .set("session.timeout.ms", "6000")
-        .set("auto.offset.reset", "earliest");
+        .set("auto.offset.reset", "earliest")
+        // A topic comes with its first record; until then the client only looks for it now and then.
+        .set("topic.metadata.refresh.interval.ms", "200");
     client
 }
 

@@ -242,18 +242,22 @@ async fn a_worker_that_is_away_is_waited_for_and_strangers_are_not() {
     assert!(ended.err.contains("is not Kafka Connect"), "{}", ended.err);
 }
 
-/// The connector fails again right after each restart, so that its states say nothing to one who comes
-/// late. The second supervisor waits a second longer than the first, who restarts.
+/// Every restart is held up by a lock until both have seen it, and made to fail after that. The second
+/// supervisor waits a second longer than the first, who restarts.
 #[tokio::test]
 async fn two_supervisors_do_not_restart_one_failure_twice() {
     let mut world = World::new("twice").await;
     world.execute("DROP PUBLICATION trade_cdc").await;
     let front = Front::of(world.stack.connect.url(), "twice").await;
     world.apply().await.unwrap_err();
+    // Where the connector looks for its publication.
+    world
+        .execute("BEGIN; LOCK TABLE pg_publication IN ACCESS EXCLUSIVE MODE")
+        .await;
     let shutdown = CancellationToken::new();
     let second = Duration::from_secs(1);
     let lots: [fn() -> f64; 2] = [|| 0.0, || 1.0];
-    let mut supervisors = Vec::new();
+    let (mut supervisors, mut urls) = (Vec::new(), Vec::new());
     for lot in lots {
         let watch = Watch {
             names: Vec::new(),
@@ -266,21 +270,37 @@ async fn two_supervisors_do_not_restart_one_failure_twice() {
             database_url: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        urls.push(format!("http://{}", listener.local_addr().unwrap()));
         let api = ConnectApi::new(&front.url()).unwrap();
         supervisors.push(tokio::spawn(run(api, watch, listener, shutdown.clone())));
     }
-    // After the first comes one in two seconds, then one in six. A supervisor that restarts what the other
-    // has restarted already would do so a second later.
-    let seen = eventually("restarted three times", async || {
-        let seen = front.restarts();
-        if seen.len() >= 3 { Ok(seen) } else { Err(seen) }
-    })
-    .await;
-    assert!(seen[1] - seen[0] >= 2 * second, "{seen:?}");
-    assert!(seen[2] - seen[1] >= 6 * second, "{seen:?}");
+    let mut restarts = Vec::new();
+    for number in 1..=3 {
+        let counted = format!(r#"connector_restarts_in_a_row{{connector="twice"}} {number}"#);
+        for url in &urls {
+            until_told(url, &[&counted]).await;
+        }
+        restarts = front.restarts();
+        assert_eq!(restarts.len(), number, "{restarts:?}");
+        eventually("held up and cancelled", async || {
+            let cancelled: Vec<bool> = sqlx::query_scalar(
+                "SELECT pg_cancel_backend(pid) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+                 WHERE datname = current_database() AND NOT granted",
+            )
+            .fetch_all(&mut world.database)
+            .await
+            .unwrap();
+            if cancelled.is_empty() { Err(()) } else { Ok(()) }
+        })
+        .await;
+    }
+    // After the first comes one in two seconds, then one in six.
+    assert!(restarts[1] - restarts[0] >= 2 * second, "{restarts:?}");
+    assert!(restarts[2] - restarts[1] >= 6 * second, "{restarts:?}");
     shutdown.cancel();
     for supervisor in supervisors {
         supervisor.await.unwrap().unwrap();
     }
+    world.execute("ROLLBACK").await;
     world.end().await;
 }
