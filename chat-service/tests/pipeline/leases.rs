@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
-use chat_service::store::{
-    deletions::{DeletionState, UnderWay},
-    leases::LeaseLost,
-    now,
+use chat_service::{
+    room::DeletionId,
+    store::{
+        deletions::{DeletionState, UnderWay},
+        leases::LeaseLost,
+        now,
+    },
 };
-use mongodb::bson::DateTime;
+use mongodb::{
+    ClientSession,
+    bson::{DateTime, doc},
+};
+use tokio::time::timeout;
 
-use crate::bed::{Bed, batch, create, delete, event};
+use crate::bed::{Bed, batch, create, delete, event, eventually};
 
 const TERM: Duration = Duration::from_secs(30);
 const QUOTA: i64 = 1_000;
@@ -138,4 +145,44 @@ async fn a_large_deletion_is_leased_alone_and_takes_turns() {
     assert_eq!(order().await, [1]);
     assert_eq!(order().await, [2, 3, 4]);
     assert_eq!(order().await, [1]);
+}
+
+/// A transaction writes one deletion after the other: who waits for the first must not keep it from the second.
+#[tokio::test]
+async fn who_waits_for_one_deletion_keeps_nobody_from_another() {
+    let bed = Bed::new().await;
+    for post in 1..=2 {
+        bed.deleted(post, &[1]).await;
+    }
+    let leased = bed.store.lease(now(), TERM, QUOTA).await.unwrap().unwrap();
+    let mut transaction = bed.store.transaction().await.unwrap();
+    transaction.begin().await.unwrap();
+    let [first, second] = leased.deletions[..] else {
+        panic!("{leased:?}")
+    };
+    count_room(&bed, &mut transaction.session, first).await;
+    let (other, commands) = bed.counted().await;
+    let giving_back = tokio::spawn(async move { other.give_back(&leased, now()).await });
+    eventually("it has met the first", async || commands.of("update") > 1).await;
+    count_room(&bed, &mut transaction.session, second).await;
+    transaction.end(Ok(())).await.unwrap().unwrap();
+    giving_back.await.unwrap().unwrap();
+    for deletion in bed.deletions().await {
+        assert_eq!((deletion.erased.rooms, deletion.lease.unwrap().owner), (1, None));
+    }
+}
+
+async fn count_room(bed: &Bed, session: &mut ClientSession, deletion: DeletionId) {
+    let counted = bed
+        .store
+        .deletions
+        .update_one(
+            doc! { "_id": deletion },
+            doc! { "$inc": { "erased.rooms": 1_i64, "erased.messages": 1_i64 } },
+        )
+        .session(session);
+    timeout(TERM, counted.into_future())
+        .await
+        .expect("it is free")
+        .unwrap();
 }
