@@ -8,8 +8,8 @@ use std::{error::Error, sync::LazyLock};
 use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value};
 use chat_service::cdc::{
     change_event::{
-        Change, ChangeEvent, Datum, Event, MOVED_TO, MalformedRecord, Op, Position, Record, Understood,
-        decode as decode_record, heartbeat,
+        Beginning, Change, ChangeEvent, Datum, Event, MOVED_TO, MalformedRecord, Op, Position, Record,
+        Understood, decode as decode_record, heartbeat,
     },
     wire::{HEADER_LEN, WireError, unframe},
     writer_schema::{parse, reader},
@@ -215,7 +215,7 @@ fn says(understood: Understood, id: i64, (reader, mut body): Datum<'_>) {
         committed_ms,
         event,
         notification,
-        snapshot,
+        beginning,
     } = understood;
     assert_eq!(notification, None);
     let Ok(datum) = reader.read_value(&mut body) else {
@@ -231,7 +231,12 @@ fn says(understood: Understood, id: i64, (reader, mut body): Datum<'_>) {
     // Ages can be calculated from it, and it can be written down.
     assert!(committed_ms.is_some_and(|ms| (0..253_402_300_800_000).contains(&ms)));
     assert!(
-        snapshot.is_none() || op == Op::Read,
+        match beginning {
+            None => true,
+            Some(Beginning::Snapshot { .. }) => op == Op::Read,
+            Some(Beginning::Stream { .. }) =>
+                matches!(op, Op::Create | Op::Update | Op::Delete | Op::Truncate),
+        },
         "only reads are of a snapshot"
     );
     match event {

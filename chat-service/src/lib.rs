@@ -207,7 +207,7 @@ fn pipeline(config: &Config, store: Store, metrics: ChatMetrics) -> anyhow::Resu
         metrics,
         closed: Arc::default(),
         to_match: Arc::default(),
-        snapshots: Mutex::default(),
+        beginnings: Mutex::default(),
     })
 }
 

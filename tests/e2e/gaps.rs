@@ -2,7 +2,8 @@
 
 use chat_service::store::gaps::GapKind;
 use e2e::{
-    eventually::{eventually, eventually_is},
+    eventually::eventually_is,
+    missed::{ask_connect, go_on_without_snapshot, lose_slot},
     world::World,
 };
 use local_stack::capture::Capture;
@@ -18,19 +19,6 @@ const BUYER: i64 = 2;
 const INCREMENTAL: &str = r#"INSERT INTO debezium_signal VALUES
     ('again', 'execute-snapshot', '{"data-collections": ["public.trade_posts"], "type": "incremental"}')"#;
 
-/// What an operator asks of the world's connector.
-async fn connector(world: &World, method: Method, what: &str) {
-    let url = format!("{}/connectors/{}/{what}", world.stack.connect.url(), world.name);
-    eventually(format!("{method} {what}"), BOUND, async || {
-        let request = reqwest::Client::new().request(method.clone(), &url);
-        let answer = request.send().await.unwrap();
-        // 409 while the workers divide their work.
-        let status = answer.status();
-        if status.is_success() { Ok(()) } else { Err(status) }
-    })
-    .await;
-}
-
 /// Rows that snapshots of either kind have read.
 async fn read_records(world: &World) -> usize {
     let url = format!("{}/metrics", world.chat.admin_url());
@@ -41,6 +29,16 @@ async fn read_records(world: &World) -> usize {
         reads.then(|| value.parse::<usize>().unwrap())
     });
     lines.sum()
+}
+
+/// Waits until chat-service's admin API tells of so many gaps.
+async fn suspected(world: &World, gaps: usize) {
+    let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
+    eventually_is("the consumer tells", BOUND, Value::from(gaps), async || {
+        let consumer: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
+        consumer["suspected_gaps"].clone()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,26 +64,14 @@ async fn a_snapshot_in_the_middle_of_the_stream_is_remembered_as_a_gap() {
         world.known(&going_on, BOUND).await;
         assert_eq!(world.store.gaps(None, 10).await.unwrap(), []);
 
-        connector(world, Method::PUT, "stop").await;
-        let superuser = world.stack.postgres.superuser(&world.name).await;
-        let mut superuser = superuser.unwrap();
-        let drop =
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
-        eventually("the slot is dropped", BOUND, async || {
-            sqlx::query(drop)
-                .bind(&world.name)
-                .execute(&mut superuser)
-                .await
-                .map(|_| ())
-        })
-        .await;
-        connector(world, Method::DELETE, "offsets").await;
+        lose_slot(world).await;
+        ask_connect(world, Method::DELETE, "offsets").await;
         sqlx::query("DELETE FROM trade_posts WHERE id = ANY($1)")
             .bind(&missed)
             .execute(&world.sql)
             .await
             .unwrap();
-        connector(world, Method::PUT, "resume").await;
+        ask_connect(world, Method::PUT, "resume").await;
         eventually_is("the second snapshot is read", BOUND, 64, async || {
             read_records(world).await
         })
@@ -99,12 +85,7 @@ async fn a_snapshot_in_the_middle_of_the_stream_is_remembered_as_a_gap() {
             .lines()
             .filter(|line| line.contains("changes may have been missed"));
         assert_eq!(told.filter(|line| line.contains(&gap.id)).count(), 1, "said once");
-        let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
-        eventually_is("the consumer tells", BOUND, Value::from(1), async || {
-            let consumer: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
-            consumer["suspected_gaps"].clone()
-        })
-        .await;
+        suspected(world, 1).await;
         let open = world.member(BUYER).room(&room).await.unwrap();
         assert_eq!(
             open.trade_post.id, missed[0],
@@ -116,6 +97,52 @@ async fn a_snapshot_in_the_middle_of_the_stream_is_remembered_as_a_gap() {
         let later = insert_posts(world, SELLER, 3, "later").await;
         world.known(&later, BOUND).await;
         assert_eq!(world.store.gaps(None, 10).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+/// Twice, because a connector may begin anew more often than once, and the first time of a system is in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connector_that_begins_anew_with_no_snapshot_is_remembered_as_a_gap() {
+    let capture = |world: &World| {
+        let mut capture = Capture::of_database(&world.name);
+        // What it meets first is to be one of these changes.
+        let hour = ("heartbeat.interval.ms".to_owned(), "3600000".to_owned());
+        capture.settings.extend([hour]);
+        capture
+    };
+    World::run_before_capture(async |world| {
+        let mut first = capture(world);
+        first
+            .settings
+            .insert("snapshot.mode".to_owned(), "no_data".to_owned());
+        world.capture(first).await;
+        let posts = insert_posts(world, SELLER, 3, "the first of all").await;
+        world.known(&posts, BOUND).await;
+        ask_connect(world, Method::PUT, "stop").await;
+        ask_connect(world, Method::PUT, "resume").await;
+        let posts = insert_posts(world, SELLER, 3, "read on after a halt").await;
+        world.known(&posts, BOUND).await;
+        assert_eq!(world.store.gaps(None, 10).await.unwrap(), []);
+
+        for (times, missed) in (1..).zip(&posts[..2]) {
+            lose_slot(world).await;
+            sqlx::query("DELETE FROM trade_posts WHERE id = $1")
+                .bind(missed)
+                .execute(&world.sql)
+                .await
+                .unwrap();
+            go_on_without_snapshot(world, capture(world)).await;
+            // All in one transaction.
+            let anew = insert_posts(world, SELLER, 20, "begun anew").await;
+            world.known(&anew, BOUND).await;
+            let later = insert_posts(world, SELLER, 3, "later").await;
+            world.known(&later, BOUND).await;
+            suspected(world, times).await;
+            let gaps = world.store.gaps(None, 10).await.unwrap();
+            assert_eq!(gaps.len(), times, "{gaps:?}");
+            assert!(gaps.iter().all(|gap| gap.kind == GapKind::BegunAnew), "{gaps:?}");
+        }
     })
     .await;
 }

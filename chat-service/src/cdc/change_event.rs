@@ -47,9 +47,27 @@ pub struct Understood {
     pub event: Option<Event>,
     /// What Debezium says of a snapshot that somebody asked for.
     pub notification: Option<Notification>,
-    /// Place in the log of the snapshot that it is part of, if one has read the whole table at once. An incremental
-    /// snapshot goes along with the stream and is none.
-    pub snapshot: Option<i64>,
+    /// What the connector began with, if the record is of that.
+    pub beginning: Option<Beginning>,
+}
+
+/// What a connector begins with that knows of nothing before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// A snapshot that reads the whole table at once, as of this place in the log. An incremental one goes along with
+    /// the stream and is none.
+    Snapshot { lsn: i64 },
+    /// The first transaction that it met, no snapshot before it. All records of the transaction say when it was
+    /// committed, and each has an LSN of its own.
+    Stream { lsn: i64, committed_ms: i64 },
+}
+
+impl Beginning {
+    pub fn lsn(self) -> i64 {
+        match self {
+            Self::Snapshot { lsn } | Self::Stream { lsn, .. } => lsn,
+        }
+    }
 }
 
 impl Understood {
@@ -257,13 +275,13 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
             committed_ms: None,
             event: Some(event),
             notification: None,
-            snapshot: None,
+            beginning: None,
         });
     };
     let envelope: Envelope = read(Part::Value, value)?;
     let op = operation(&envelope.op, &envelope.source)?;
     let times = times(&envelope.source, envelope.ts_ms)?;
-    let mut snapshot = None;
+    let beginning = beginning(op, &envelope.source, times)?;
     let event = match op {
         Op::Message => None,
         _ if !envelope.source.is_of(TABLE) => return Err(envelope.source.other_table()),
@@ -277,9 +295,6 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
         }),
         Op::Create | Op::Read | Op::IncrementalRead | Op::Update => {
             let key = key(record.key)?;
-            if op == Op::Read && envelope.source.is_of_whole_table() {
-                snapshot = Some(lsn(&envelope.source)?);
-            }
             Some(post_event(key, record.position, upsert(key, op, envelope)?))
         }
         Op::Delete => {
@@ -301,7 +316,7 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
         committed_ms: Some(times.committed_ms),
         event,
         notification: None,
-        snapshot,
+        beginning,
     })
 }
 
@@ -314,7 +329,7 @@ pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
         committed_ms: Some(time(ts_ms)?),
         event: None,
         notification: None,
-        snapshot: None,
+        beginning: None,
     })
 }
 
@@ -330,6 +345,19 @@ fn times(source: &Source, captured_ms: Option<i64>) -> Result<CaptureTimes, Malf
     Ok(CaptureTimes {
         committed_ms: time(source.ts_ms)?,
         captured_ms: time(captured_ms.unwrap_or(source.ts_ms))?,
+    })
+}
+
+fn beginning(op: Op, source: &Source, times: CaptureTimes) -> Result<Option<Beginning>, MalformedRecord> {
+    Ok(match op {
+        Op::Read if source.is_of_whole_table() => Some(Beginning::Snapshot { lsn: lsn(source)? }),
+        Op::Create | Op::Update | Op::Delete | Op::Truncate if source.knows_no_commit() => {
+            Some(Beginning::Stream {
+                lsn: lsn(source)?,
+                committed_ms: times.committed_ms,
+            })
+        }
+        _ => None,
     })
 }
 
@@ -501,5 +529,11 @@ impl Source {
     fn is_of_whole_table(&self) -> bool {
         let marked = self.snapshot.as_deref();
         marked.is_some_and(|mark| !matches!(mark, "false" | "incremental"))
+    }
+
+    /// Whether the connector had met the end of no transaction yet, and no snapshot: see [`lsn`].
+    fn knows_no_commit(&self) -> bool {
+        let sequence = self.sequence.as_deref();
+        sequence.is_some_and(|sequence| sequence.starts_with("[null,"))
     }
 }

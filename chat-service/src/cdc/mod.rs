@@ -72,8 +72,8 @@ pub struct Pipeline {
     pub closed: Arc<Notify>,
     /// Wakes who matches new posts with keywords.
     pub to_match: Arc<Notify>,
-    /// Snapshots that were looked at, by their place in the log: whether they leave a gap is known.
-    pub snapshots: Mutex<HashSet<i64>>,
+    /// What the connector has begun with, by the ids of gaps: whether each is one is known.
+    pub beginnings: Mutex<HashSet<String>>,
 }
 
 /// Consumes until `shutdown`, then finishes the batch at hand and commits.
@@ -177,7 +177,7 @@ impl Pipeline {
         self.suspect_losses(hops, received_at).await?;
         let (mut understood, dead, breaker) = self.read_all(batch, received_at).await?;
         self.bury(&dead).await?;
-        self.suspect_snapshots(&understood, received_at).await?;
+        self.suspect_beginnings(&understood, received_at).await?;
         self.place_reads(&mut understood).await?;
         self.metrics.stage(Stage::Decode, begun.elapsed());
         let events = understood.iter().filter_map(|record| record.event.clone());
@@ -367,7 +367,7 @@ impl Pipeline {
                 committed_ms: None,
                 event: None,
                 notification: notification::decode(value)?,
-                snapshot: None,
+                beginning: None,
             });
         }
         let key = self.frame(Part::Key, message.key()).await?;

@@ -41,22 +41,23 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Keeps it if the whole table was read anew though changes of it had been read before: what was deleted in
-    /// between is in no record. The first snapshot of a system is no gap, however often it is read: no post is
-    /// known from before it.
-    pub(super) async fn suspect_snapshots(
+    /// Keeps it if the connector has begun anew, with or without a snapshot of the whole table, though changes had
+    /// been read before: what was deleted in between is in no record. The first beginning of a system is no gap,
+    /// however often it is read: no post is known from before it.
+    pub(super) async fn suspect_beginnings(
         &self,
         understood: &[Understood],
         now: DateTime,
     ) -> Result<(), Failure> {
-        for lsn in understood.iter().filter_map(|record| record.snapshot) {
-            if self.snapshots().contains(&lsn) {
+        for beginning in understood.iter().filter_map(|record| record.beginning) {
+            let gap = Gap::of_beginning(beginning, now);
+            if self.beginnings().contains(&gap.id) {
                 continue;
             }
-            if self.store.knows_post_before(lsn).await? {
-                self.suspect(&Gap::snapshot(lsn, now)).await?;
+            if self.store.knows_post_before(beginning.lsn()).await? {
+                self.suspect(&gap).await?;
             }
-            self.snapshots().insert(lsn);
+            self.beginnings().insert(gap.id);
         }
         Ok(())
     }
@@ -71,7 +72,7 @@ impl Pipeline {
         Ok(())
     }
 
-    fn snapshots(&self) -> MutexGuard<'_, HashSet<i64>> {
-        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn beginnings(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.beginnings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

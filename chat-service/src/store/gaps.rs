@@ -3,6 +3,8 @@
 //! Invariant: a gap is kept before anything behind it takes effect, once, however often it is met again, and is
 //! never removed: somebody resolves it.
 
+use std::fmt::Display;
+
 use futures_util::TryStreamExt;
 use mongodb::{
     bson::{DateTime, Document, doc, serialize_to_bson},
@@ -12,6 +14,7 @@ use mongodb::{
 use serde::{Deserialize, Serialize};
 
 use super::Store;
+use crate::cdc::change_event::Beginning;
 
 /// How changes may have been missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -19,6 +22,8 @@ use super::Store;
 pub enum GapKind {
     /// The whole table was read anew in the middle of the stream: a slot or a connector's offsets were lost.
     Snapshot,
+    /// The connector began anew with what came next, and no snapshot.
+    BegunAnew,
     /// Records were removed from the topic before they were read.
     Expired,
     /// A partition ends before what was read of it: the topic was made anew, or has lost its end.
@@ -32,7 +37,7 @@ pub struct Gap {
     #[serde(rename = "_id")]
     pub id: String,
     pub kind: GapKind,
-    /// Of a snapshot: the place in the write-ahead log that it shows. Everything before may have been missed.
+    /// Of a connector that began anew: the place in the write-ahead log. Everything before may have been missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lsn: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,29 +63,34 @@ pub struct Offsets {
 }
 
 impl Gap {
-    pub fn snapshot(lsn: i64, now: DateTime) -> Self {
-        Self::new(format!("snapshot@{lsn}"), GapKind::Snapshot, now).with(|gap| gap.lsn = Some(lsn))
+    pub fn of_beginning(beginning: Beginning, now: DateTime) -> Self {
+        let (kind, place) = match beginning {
+            Beginning::Snapshot { lsn } => (GapKind::Snapshot, lsn),
+            Beginning::Stream { committed_ms, .. } => (GapKind::BegunAnew, committed_ms),
+        };
+        Self::new(kind, place, now).with(|gap| gap.lsn = Some(beginning.lsn()))
     }
 
     pub fn of_offsets(kind: GapKind, offsets: Offsets, now: DateTime) -> Self {
-        let name = match kind {
-            GapKind::Snapshot => "snapshot",
-            GapKind::Expired => "expired",
-            GapKind::Rewound => "rewound",
-        };
         let Offsets {
             topic,
             partition,
             expected,
             ..
         } = &offsets;
-        let id = format!("{name}@{topic}-{partition}@{expected}");
-        Self::new(id, kind, now).with(|gap| gap.offsets = Some(offsets))
+        let place = format!("{topic}-{partition}@{expected}");
+        Self::new(kind, place, now).with(|gap| gap.offsets = Some(offsets))
     }
 
-    fn new(id: String, kind: GapKind, now: DateTime) -> Self {
+    fn new(kind: GapKind, place: impl Display, now: DateTime) -> Self {
+        let name = match kind {
+            GapKind::Snapshot => "snapshot",
+            GapKind::BegunAnew => "begun_anew",
+            GapKind::Expired => "expired",
+            GapKind::Rewound => "rewound",
+        };
         Self {
-            id,
+            id: format!("{name}@{place}"),
             kind,
             lsn: None,
             offsets: None,
@@ -162,7 +172,7 @@ impl Store {
     }
 
     /// Resolves what was seen last before `before`, when a repair that `by` names began, and shows nothing that
-    /// such a repair has not seen: no snapshot of a place in the log behind `lsn`. Answers how many that were.
+    /// such a repair has not seen: no beginning at a place in the log behind `lsn`. Answers how many that were.
     pub async fn resolve_gaps_before(
         &self,
         before: DateTime,

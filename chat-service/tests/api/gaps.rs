@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use chat_service::store::{
-    gaps::{Gap, GapKind, Offsets},
-    now,
+use chat_service::{
+    cdc::change_event::Beginning,
+    store::{
+        gaps::{Gap, GapKind, Offsets},
+        now,
+    },
 };
 use mongodb::bson::DateTime;
 use reqwest::Method;
@@ -22,6 +25,10 @@ fn expired(expected: i64, at: DateTime) -> Gap {
     Gap::of_offsets(GapKind::Expired, offsets, at)
 }
 
+fn snapshot(lsn: i64, at: i64) -> Gap {
+    Gap::of_beginning(Beginning::Snapshot { lsn }, seconds(at))
+}
+
 fn seconds(seconds: i64) -> DateTime {
     DateTime::from_millis(1_700_000_000_000 + 1000 * seconds)
 }
@@ -37,7 +44,7 @@ async fn a_gap_is_kept_once_and_told_until_somebody_resolves_it() {
     let chat = Chat::start().await;
     let store = &chat.store;
     assert!(store.suspect_gap(&expired(5, seconds(1))).await.unwrap());
-    assert!(store.suspect_gap(&Gap::snapshot(700, seconds(2))).await.unwrap());
+    assert!(store.suspect_gap(&snapshot(700, 2)).await.unwrap());
     // A batch is tried again, or a process comes back where it was.
     assert!(!store.suspect_gap(&expired(5, seconds(3))).await.unwrap());
     let all = chat.operator("/admin/v1/gaps").await;
@@ -99,7 +106,7 @@ async fn a_repair_resolves_what_it_can_have_seen() {
         store.suspect_gap(&expired(gap, seconds(at))).await.unwrap();
     }
     for (lsn, at) in [(700, 1), (900, 2), (800, 11)] {
-        store.suspect_gap(&Gap::snapshot(lsn, seconds(at))).await.unwrap();
+        store.suspect_gap(&snapshot(lsn, at)).await.unwrap();
     }
     let resolved = store
         .resolve_gaps_before(seconds(10), Some(700), "reconcile 1", now())

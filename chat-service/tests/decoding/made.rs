@@ -4,7 +4,9 @@ use apache_avro::{
     Schema, reader::datum::GenericDatumReader, types::Value, writer::datum::GenericDatumWriter,
 };
 use chat_service::cdc::{
-    change_event::{Event, MalformedRecord, Op, Part, Position, Record, Understood, decode, heartbeat},
+    change_event::{
+        Beginning, Event, MalformedRecord, Op, Part, Position, Record, Understood, decode, heartbeat,
+    },
     wire::HEADER_LEN,
     writer_schema::{parse, reader},
 };
@@ -177,7 +179,7 @@ fn rows_read_with_the_whole_table_are_told_from_others() {
         let body = edited(name, |value| *at(value, &["source", "snapshot"]) = mark);
         said(Some(if name == "c.value" { POST } else { 1 }), ENVELOPE, &body)
             .unwrap()
-            .snapshot
+            .beginning
     };
     // The text comes first in this union.
     let text = |mark: &str| Value::Union(0, Box::new(mark.into()));
@@ -188,7 +190,8 @@ fn rows_read_with_the_whole_table_are_told_from_others() {
         "last_in_data_collection",
         "last",
     ] {
-        assert!(marked("r.value", text(mark)).is_some_and(|lsn| lsn > 0), "{mark}");
+        let read = marked("r.value", text(mark));
+        assert!(matches!(read, Some(Beginning::Snapshot { lsn: 1.. })), "{mark}");
         assert_eq!(marked("c.value", text(mark)), None, "no read");
     }
     for mark in [
@@ -198,9 +201,42 @@ fn rows_read_with_the_whole_table_are_told_from_others() {
     ] {
         assert_eq!(marked("r.value", mark.clone()), None, "{mark:?}");
     }
-    let recorded = |name| said(Some(1), ENVELOPE, &body(name)).unwrap().snapshot;
+    let recorded = |name| said(Some(1), ENVELOPE, &body(name)).unwrap().beginning;
     assert!(recorded("r.value").is_some());
     assert_eq!(recorded("r-incremental.value"), None);
+}
+
+/// A connector that knows of no commit before has begun anew with what came next.
+#[test]
+fn the_first_transaction_of_a_connector_is_told_from_others() {
+    let with = |name: &str, key, sequence: &str| {
+        let body = edited(name, |value| *at(value, &["source", "sequence"]) = some(sequence));
+        said(key, ENVELOPE, &body).unwrap()
+    };
+    for (name, key) in [
+        ("c.value", Some(POST)),
+        ("u.value", Some(POST)),
+        ("d.value", Some(POST)),
+        ("t.value", None),
+    ] {
+        let first = with(name, key, r#"[null,"29367176"]"#);
+        let Some(Beginning::Stream {
+            lsn: 1..,
+            committed_ms,
+        }) = first.beginning
+        else {
+            panic!("{name}: {first:?}")
+        };
+        assert_eq!(Some(committed_ms), first.committed_ms);
+        assert_eq!(
+            with(name, key, r#"["29361064","29367176"]"#).beginning,
+            None,
+            "{name}"
+        );
+    }
+    // A snapshot always begins with one.
+    let read = with("r-incremental.value", Some(1), r#"[null,"29367176"]"#);
+    assert_eq!(read.beginning, None);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What a Debezium record says about a keyword. The same holds as for posts.
 
 use super::{
-    Event, MalformedRecord, Op, Part, Position, Record, Source, Understood, key, lsn, operation, read,
-    record, times,
+    Beginning, Event, MalformedRecord, Op, Part, Position, Record, Source, Understood, beginning, key, lsn,
+    operation, read, record, times,
 };
 
 /// Schema and table that these records are about.
@@ -44,7 +44,7 @@ pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord>
             committed_ms: None,
             event: Some(event(record, KeywordChange::Tombstone)?),
             notification: None,
-            snapshot: None,
+            beginning: None,
         });
     };
     let Envelope {
@@ -55,6 +55,8 @@ pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord>
     } = read(Part::Value, value)?;
     let op = operation(&op, &source)?;
     let times = times(&source, ts_ms)?;
+    // A snapshot of keywords says nothing of posts that were deleted.
+    let beginning = beginning(op, &source, times)?.filter(|begun| matches!(begun, Beginning::Stream { .. }));
     let event = match op {
         Op::Message => None,
         _ if !source.is_of(TABLE) => return Err(source.other_table()),
@@ -90,7 +92,7 @@ pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord>
         committed_ms: Some(times.committed_ms),
         event,
         notification: None,
-        snapshot: None,
+        beginning,
     })
 }
 

@@ -47,7 +47,7 @@ pub struct GapView {
     #[schema(examples("expired@trade.public.trade_posts-0@1200"))]
     id: String,
     kind: GapKind,
-    /// Of a snapshot: the place in the write-ahead log that it shows.
+    /// Of a connector that began anew: the place in the write-ahead log that it began at.
     #[schema(required)]
     lsn: Option<i64>,
     /// Of the others: where in the topic.
