@@ -47,9 +47,12 @@ enum Reader {
     Quick,
     /// Rests this many milliseconds after every 50 events.
     Slow(u64),
-    /// Leaves after so many events, and comes back.
+    /// Leaves after so many events, and comes back; [`LEAVES`] times.
     Flighty(usize),
 }
+
+/// A connection for each of thousands of events would take minutes and show nothing more.
+const LEAVES: usize = 200;
 
 fn step() -> impl Strategy<Value = Step> {
     let member = || 1..=MEMBERS;
@@ -193,7 +196,7 @@ async fn read(
     ends: Arc<Vec<AtomicI64>>,
 ) {
     let end = &ends[usize::try_from(member).unwrap() - 1];
-    let mut last = 0;
+    let (mut last, mut streams) = (0, 0);
     loop {
         let address = {
             let addresses = addresses.lock().unwrap();
@@ -203,6 +206,11 @@ async fn read(
         let Ok(mut stream) = client.events(Some(last)).await else {
             sleep(Duration::from_millis(10)).await;
             continue;
+        };
+        streams += 1;
+        let behaviour = match behaviour {
+            Reader::Flighty(_) if streams > LEAVES => Reader::Quick,
+            other => other,
         };
         if listen(&mut stream, &mut last, behaviour, end).await {
             return;
