@@ -3,13 +3,22 @@
 
 use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
 use connectors::schemas::{
-    Half,
+    Half, Table,
     check::problems,
-    need::{NEEDS, Need, Shape},
+    need::{self, Need, Shape},
 };
 use serde_json::{Value as Json, json};
 
-use crate::fixtures::Fixtures;
+use crate::{fixtures::Fixtures, keyword_records};
+
+/// A recorded create of a row.
+struct Recorded<'a> {
+    table: Table,
+    writer_schema: Json,
+    everything: Value,
+    /// Whether chat-service understands it, written like that.
+    is_read: &'a dyn Fn(&Schema, &[u8]) -> bool,
+}
 
 /// Types that a column could get, and what a record would hold of them.
 fn types() -> Vec<Json> {
@@ -33,10 +42,26 @@ fn types() -> Vec<Json> {
 
 #[test]
 fn the_check_of_schemas_judges_as_chat_service_does() {
-    let recorded = Fixtures::read();
-    let written: Json = serde_json::from_str(&recorded.schema_of("c")).unwrap();
+    let posts = Fixtures::read();
+    judges_as_chat_service_does(&Recorded {
+        table: Table::TradePosts,
+        writer_schema: serde_json::from_str(&posts.schema_of("c")).unwrap(),
+        everything: posts.schemas.everything(posts.value("c")),
+        is_read: &|writer, body| posts.with_value("c", writer, body).is_ok(),
+    });
+    let (schemas, records) = keyword_records::recorded();
+    let record = &records["c"];
+    judges_as_chat_service_does(&Recorded {
+        table: Table::Keywords,
+        writer_schema: serde_json::from_str(&keyword_records::schema_of(record)).unwrap(),
+        everything: schemas.everything(record.value.as_deref().unwrap()),
+        is_read: &|writer, body| keyword_records::with_value(&schemas, record, writer, body).is_ok(),
+    });
+}
+
+fn judges_as_chat_service_does(recorded: &Recorded<'_>) {
     let mut judged = [0, 0];
-    for need in NEEDS.iter().filter(|need| need.half == Half::Value) {
+    for need in need::of(recorded.table, Half::Value) {
         let mut changes: Vec<Option<Json>> = types().into_iter().map(Some).collect();
         changes.push(None);
         if need.shape == Shape::OptionalRecord {
@@ -44,11 +69,11 @@ fn the_check_of_schemas_judges_as_chat_service_does() {
             changes = vec![None];
         }
         for change in changes {
-            let schema = changed(&written, need, change.as_ref());
-            let found = problems(Half::Value, &schema.to_string()).unwrap();
+            let schema = changed(&recorded.writer_schema, need, change.as_ref());
+            let found = problems(recorded.table, Half::Value, &schema.to_string()).unwrap();
             let (fits, read) = (
                 found.is_empty(),
-                is_read(&recorded, &schema, need, change.as_ref()),
+                is_read(recorded, &schema, need, change.as_ref()),
             );
             assert_eq!(
                 fits,
@@ -64,7 +89,7 @@ fn the_check_of_schemas_judges_as_chat_service_does() {
 }
 
 /// The schema with another type of that field, or without it.
-fn changed(written: &Json, need: &Need, change: Option<&Json>) -> Json {
+fn changed(written: &Json, need: Need, change: Option<&Json>) -> Json {
     let mut schema = written.clone();
     // The row's columns are defined where it is named first.
     let fields = match need.path {
@@ -89,12 +114,12 @@ fn record<'a>(schema: &'a mut Json, field: &str) -> &'a mut Json {
 }
 
 /// Whether chat-service reads every record that can be written so.
-fn is_read(recorded: &Fixtures, schema: &Json, need: &Need, change: Option<&Json>) -> bool {
+fn is_read(recorded: &Recorded<'_>, schema: &Json, need: Need, change: Option<&Json>) -> bool {
     let parsed = Schema::parse(schema).unwrap();
-    let everything = recorded.schemas.everything(recorded.value("c"));
+    let everything = &recorded.everything;
     let values: Vec<Option<Value>> = match change {
         None => vec![None],
-        Some(kind) => possible(kind, scalar(at(&everything, need.path)))
+        Some(kind) => possible(kind, scalar(at(everything, need.path)))
             .into_iter()
             .map(Some)
             .collect(),
@@ -107,7 +132,7 @@ fn is_read(recorded: &Fixtures, schema: &Json, need: &Need, change: Option<&Json
             .unwrap()
             .write_value_to_vec(whole)
             .unwrap();
-        recorded.with_value("c", &parsed, &body).is_ok()
+        (recorded.is_read)(&parsed, &body)
     })
 }
 

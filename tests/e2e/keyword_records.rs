@@ -29,7 +29,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas/keyword-fixtures")
 }
 
-fn recorded() -> (WriterSchemas, BTreeMap<&'static str, Record>) {
+pub fn recorded() -> (WriterSchemas, BTreeMap<&'static str, Record>) {
     let records: BTreeMap<_, _> = NAMES
         .into_iter()
         .zip(0..)
@@ -71,8 +71,14 @@ fn reduced(schemas: &WriterSchemas, record: &Record, schema: &Schema) -> Vec<u8>
     writer.write_value_to_vec(value).unwrap()
 }
 
+/// The text of the schema that the record's value was written with.
+pub fn schema_of(record: &Record) -> String {
+    let (id, _) = split(record.value.as_deref().unwrap());
+    fs::read_to_string(folder().join(format!("schema-{id}.json"))).unwrap()
+}
+
 /// What chat-service makes of the record with this value in place of its own.
-fn with_value(
+pub fn with_value(
     schemas: &WriterSchemas,
     record: &Record,
     schema: &Schema,

@@ -1,6 +1,7 @@
 //! `connectors schemas`: the schema registry against what chat-service needs.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -9,7 +10,7 @@ use anstream::println;
 use clap::{Args, Subcommand, ValueEnum};
 use connectors::{
     registry::{RegistryApi, Version},
-    schemas::{Half, check, history},
+    schemas::{Half, Table, check, history},
 };
 
 use crate::failure::Failure;
@@ -26,9 +27,9 @@ pub(crate) struct Options {
         default_value = "http://127.0.0.1:8081/apis/ccompat/v7"
     )]
     registry_url: String,
-    /// The captured topic; its subjects are TOPIC-key and TOPIC-value
-    #[arg(long, global = true, default_value = history::TOPIC)]
-    topic: String,
+    /// The connector's topic.prefix; subjects are PREFIX.public.trade_posts-key, and so on
+    #[arg(long, global = true, default_value = history::TOPIC_PREFIX)]
+    topic_prefix: String,
     #[command(subcommand)]
     command: Command,
 }
@@ -82,23 +83,31 @@ enum Level {
 
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let api = RegistryApi::new(&options.registry_url)?;
-    let topic = &options.topic;
+    let prefix = &options.topic_prefix;
     match options.command {
-        Command::Check => check(&api, topic).await,
-        Command::Register { dry_run } => register(&api, topic, dry_run).await,
-        Command::SetCompatibility { level, dry_run } => set_compatibility(&api, topic, level, dry_run).await,
-        Command::Keep { folder } => keep(&api, topic, &folder).await,
+        Command::Check => check(&api, prefix).await,
+        Command::Register { dry_run } => register(&api, prefix, dry_run).await,
+        Command::SetCompatibility { level, dry_run } => set_compatibility(&api, prefix, level, dry_run).await,
+        Command::Keep { folder } => keep(&api, prefix, &folder).await,
     }
 }
 
-async fn check(api: &RegistryApi, topic: &str) -> Result<(), Failure> {
-    let mut readable = true;
-    for half in Half::BOTH {
-        let subject = half.subject(topic);
-        let latest = api.latest(&subject).await?;
-        let Version { version, id, schema } = latest.ok_or_else(|| no_subject(&subject))?;
+/// The subjects of all captured tables.
+fn subjects(prefix: &str) -> impl Iterator<Item = (Table, Half, String)> {
+    let halves = move |table: Table| Half::BOTH.map(|half| (table, half, half.subject(&table.topic(prefix))));
+    Table::ALL.into_iter().flat_map(halves)
+}
+
+async fn check(api: &RegistryApi, prefix: &str) -> Result<(), Failure> {
+    let (mut readable, mut there) = (true, false);
+    for (table, half, subject) in subjects(prefix) {
+        let Some(Version { version, id, schema }) = api.latest(&subject).await? else {
+            println!("{subject}: there is none yet; it comes with the first record");
+            continue;
+        };
+        there = true;
         let shown = format!("{subject} version {version} (id {id})");
-        match check::problems(half, &schema) {
+        match check::problems(table, half, &schema) {
             Ok(problems) if problems.is_empty() => println!("{shown}: chat-service can read it"),
             Ok(problems) => {
                 readable = false;
@@ -113,13 +122,17 @@ async fn check(api: &RegistryApi, topic: &str) -> Result<(), Failure> {
             }
         }
     }
-    if readable { Ok(()) } else { Err(Failure::Said(5)) }
+    match (there, readable) {
+        // Rather another registry or prefix than a system without any record.
+        (false, _) => Err(no_subject(&Half::Value.subject(&Table::TradePosts.topic(prefix)))),
+        (true, false) => Err(Failure::Said(5)),
+        (true, true) => Ok(()),
+    }
 }
 
-async fn register(api: &RegistryApi, topic: &str, dry_run: bool) -> Result<(), Failure> {
-    for half in Half::BOTH {
-        let subject = half.subject(topic);
-        let wanted = history::for_topic(half, topic);
+async fn register(api: &RegistryApi, prefix: &str, dry_run: bool) -> Result<(), Failure> {
+    for (table, half, subject) in subjects(prefix) {
+        let wanted = history::for_prefix(table, half, prefix);
         match api.latest(&subject).await? {
             Some(latest) if history::same(&latest.schema, &wanted) => {
                 println!(
@@ -144,11 +157,11 @@ async fn register(api: &RegistryApi, topic: &str, dry_run: bool) -> Result<(), F
 
 async fn set_compatibility(
     api: &RegistryApi,
-    topic: &str,
+    prefix: &str,
     level: Level,
     dry_run: bool,
 ) -> Result<(), Failure> {
-    let subjects = Half::BOTH.map(|half| half.subject(topic));
+    let subjects: Vec<String> = subjects(prefix).map(|(.., subject)| subject).collect();
     let known = api.subjects().await?;
     // Nothing is set where one of them is missing.
     if let Some(missing) = subjects.iter().find(|subject| !known.contains(subject)) {
@@ -174,15 +187,21 @@ async fn set_compatibility(
     Ok(())
 }
 
-async fn keep(api: &RegistryApi, topic: &str, folder: &Path) -> Result<(), Failure> {
-    let mut kept = history::read(folder).map_err(|source| in_folder(folder, source))?;
-    for half in Half::BOTH {
-        let subject = half.subject(topic);
+async fn keep(api: &RegistryApi, prefix: &str, folder: &Path) -> Result<(), Failure> {
+    let mut all = BTreeMap::new();
+    for table in Table::ALL {
+        let folder = folder.join(table.folder());
+        let kept = history::read(&folder).map_err(|source| in_folder(&folder, source))?;
+        all.insert(table, kept);
+    }
+    for (table, half, subject) in subjects(prefix) {
+        let folder = folder.join(table.folder());
+        let kept = all.entry(table).or_default();
         for number in api.versions(&subject).await? {
             let Some(version) = api.version(&subject, number).await? else {
                 continue;
             };
-            let schema = history::kept(&version.schema, topic);
+            let schema = history::kept(table, &version.schema, prefix);
             if kept
                 .iter()
                 .any(|(_, of, known)| *of == half && history::same(known, &schema))
@@ -197,8 +216,8 @@ async fn keep(api: &RegistryApi, topic: &str, folder: &Path) -> Result<(), Failu
                 .unwrap_or(0);
             let name = history::file_name(next, half);
             fs::write(folder.join(&name), format!("{schema}\n"))
-                .map_err(|source| in_folder(folder, source))?;
-            println!("{name}: version {number} of {subject}");
+                .map_err(|source| in_folder(&folder, source))?;
+            println!("{}/{name}: version {number} of {subject}", table.folder());
             kept.push((next, half, schema));
         }
     }

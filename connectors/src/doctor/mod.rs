@@ -21,7 +21,7 @@ use crate::{
     kafka::Kafka,
     offsets::Offsets,
     registry::{RegistryApi, RegistryError},
-    schemas::Half,
+    schemas::{Half, Table},
     servers::{Part, Servers},
     shipped::{self, Names},
     slot::{Slot, heartbeat_age, read as read_slot},
@@ -114,7 +114,7 @@ pub async fn examine(api: &ConnectApi, servers: &Servers, patient: &Patient) -> 
             findings.push(Finding::wrong("registry", said(&error), UNREACHABLE));
             None
         }
-        Part::Asked(registry) => match of_registry(&registry, &names.topic).await {
+        Part::Asked(registry) => match of_registry(&registry, &names.topic_prefix).await {
             Ok(found) => {
                 findings.extend(found);
                 Some(registry)
@@ -305,13 +305,17 @@ fn of_offsets(
     findings
 }
 
-async fn of_registry(api: &RegistryApi, topic: &str) -> Result<Vec<Finding>, RegistryError> {
+async fn of_registry(api: &RegistryApi, topic_prefix: &str) -> Result<Vec<Finding>, RegistryError> {
     let known = api.subjects().await?;
     let mut subjects = Vec::new();
-    for half in Half::BOTH {
-        let name = half.subject(topic);
+    let all = Table::ALL
+        .into_iter()
+        .flat_map(|table| Half::BOTH.map(|half| (table, half)));
+    for (table, half) in all {
+        let name = half.subject(&table.topic(topic_prefix));
         let known = known.contains(&name);
         subjects.push(registry::Subject {
+            table,
             half,
             latest: if known { api.latest(&name).await? } else { None },
             compatibility: if known {
@@ -327,7 +331,7 @@ async fn of_registry(api: &RegistryApi, topic: &str) -> Result<Vec<Finding>, Reg
         registry::subjects(&subjects),
         registry::reader_schemas(&subjects),
     ];
-    if subjects.iter().all(|subject| subject.latest.is_some()) {
+    if subjects.iter().any(|subject| subject.latest.is_some()) {
         findings.push(registry::compatibility(&subjects));
     }
     Ok(findings)
@@ -347,29 +351,47 @@ async fn of_kafka(
         topic::topic(topic, found.as_ref()),
     ];
     let Some(found) = found else { return Ok(findings) };
-    let progress = kafka.progress(topic, &patient.group).await?;
+    let mut progress = kafka.progress(topic, &patient.group).await?;
     let mut retention = topic::retention(&found, &progress, patient.fence_ttl);
     let mut expired = topic::expired(&patient.group, &progress);
+    let mut schema_ids = match registry {
+        Some(registry) => Some(of_schema_ids(kafka, registry, topic).await?),
+        None => None,
+    };
     // It comes with the first keyword.
-    if let Some(found) = kafka.topic(&names.keywords_topic).await? {
-        let progress = kafka.progress(&names.keywords_topic, &patient.group).await?;
-        let other = topic::retention(&found, &progress, patient.fence_ttl);
-        retention = retention.or_worse(other, &names.keywords_topic);
-        expired = expired.or_worse(topic::expired(&patient.group, &progress), &names.keywords_topic);
+    let topic = names.keywords_topic.as_str();
+    if let Some(found) = kafka.topic(topic).await? {
+        let of_keywords = kafka.progress(topic, &patient.group).await?;
+        let other = topic::retention(&found, &of_keywords, patient.fence_ttl);
+        retention = retention.or_worse(other, topic);
+        expired = expired.or_worse(topic::expired(&patient.group, &of_keywords), topic);
+        schema_ids = match (schema_ids, registry) {
+            (Some(seen), Some(registry)) => {
+                Some(seen.or_worse(of_schema_ids(kafka, registry, topic).await?, topic))
+            }
+            (seen, _) => seen,
+        };
+        progress.extend(of_keywords);
     }
     findings.extend([retention, expired]);
     findings.push(topic::group(&patient.group, group.as_ref(), &progress));
-    if let Some(registry) = registry {
-        let seen = kafka.newest_schema_ids(topic).await?;
-        let mut unknown = Vec::new();
-        for id in &seen.ids {
-            if registry.schema(*id).await?.is_none() {
-                unknown.push(*id);
-            }
-        }
-        findings.push(registry::schema_ids(&seen, &unknown));
-    }
+    findings.extend(schema_ids);
     Ok(findings)
+}
+
+async fn of_schema_ids(
+    kafka: &Kafka,
+    registry: &RegistryApi,
+    topic: &str,
+) -> Result<Finding, Box<dyn Error + Send + Sync>> {
+    let seen = kafka.newest_schema_ids(topic).await?;
+    let mut unknown = Vec::new();
+    for id in &seen.ids {
+        if registry.schema(*id).await?.is_none() {
+            unknown.push(*id);
+        }
+    }
+    Ok(registry::schema_ids(&seen, &unknown))
 }
 
 #[cfg(test)]

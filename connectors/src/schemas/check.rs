@@ -8,8 +8,8 @@ use apache_avro::{
 };
 
 use super::{
-    Half,
-    need::{NEEDS, Need, Shape},
+    Half, Table,
+    need::{self, Need, Shape},
 };
 
 /// One field that a writer schema lacks or has otherwise.
@@ -41,16 +41,15 @@ impl fmt::Display for Problem {
 #[error("it is no Avro schema")]
 pub struct NotAvro(#[from] apache_avro::Error);
 
-/// What keeps chat-service from reading what is written with this schema; empty if it can.
+/// What keeps chat-service from reading what is written with this schema about the table; empty if it can.
 ///
 /// # Errors
 /// If the text is no schema.
-pub fn problems(half: Half, writer_schema: &str) -> Result<Vec<Problem>, NotAvro> {
+pub fn problems(table: Table, half: Half, writer_schema: &str) -> Result<Vec<Problem>, NotAvro> {
     let schema = Schema::parse_str(writer_schema)?;
     let resolved = ResolvedSchema::new(&schema)?;
     let names = Names(resolved.get_names());
-    let needs = NEEDS.into_iter().filter(|need| need.half == half);
-    Ok(needs
+    Ok(need::of(table, half)
         .filter_map(|need| {
             let found = match names.field(&schema, need.path) {
                 Some(found) if names.has_shape(found, need.shape) => return None,
@@ -158,14 +157,17 @@ mod tests {
     use crate::schemas::history;
 
     fn refusals(half: Half, schema: &str) -> Vec<String> {
-        let problems = problems(half, schema).unwrap();
+        let problems = problems(Table::TradePosts, half, schema).unwrap();
         problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn what_is_shipped_can_be_read() {
         for half in Half::BOTH {
-            assert_eq!(refusals(half, history::newest(half)), [""; 0]);
+            for table in Table::ALL {
+                let problems = problems(table, half, history::newest(table, half)).unwrap();
+                assert_eq!(problems, [], "{table:?} {half}");
+            }
         }
     }
 
@@ -177,7 +179,9 @@ mod tests {
         assert_eq!(refusals(Half::Key, &id_of(r#""long""#)), [""; 0]);
         assert_eq!(
             refusals(Half::Key, &id_of(r#""int""#)),
-            ["id is int, not long; chat-service needs it: which post; the whole content of a tombstone"]
+            [
+                "id is int, not long; chat-service needs it: which post, or keyword; the whole content of a tombstone"
+            ]
         );
         assert!(
             refusals(Half::Key, &id_of(r#"["null", "long"]"#))[0]
@@ -186,10 +190,12 @@ mod tests {
         let other = r#"{"type":"record","name":"Key","fields":[{"name":"post","type":"long"}]}"#;
         assert!(refusals(Half::Key, other)[0].starts_with("id is missing; "));
         // Nothing of a value is in it.
-        assert_eq!(refusals(Half::Value, other).len(), NEEDS.len() - 1);
-        assert!(problems(Half::Key, "{").is_err());
+        let all = need::of(Table::TradePosts, Half::Value).count();
+        assert_eq!(refusals(Half::Value, other).len(), all);
+        assert!(problems(Table::TradePosts, Half::Key, "{").is_err());
         assert!(
             problems(
+                Table::TradePosts,
                 Half::Key,
                 r#"{"type":"record","name":"K","fields":[{"name":"id","type":"Nobody"}]}"#
             )

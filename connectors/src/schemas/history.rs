@@ -5,29 +5,37 @@ use std::{fs, io, path::Path};
 
 use serde_json::Value;
 
-use super::Half;
+use super::{Half, Table};
 
-/// The topic that the kept schemas are of. Names of records begin with it.
-pub const TOPIC: &str = "trade.public.trade_posts";
+/// What topics of the kept schemas begin with. Names of records begin with the topic.
+pub const TOPIC_PREFIX: &str = "trade";
 
 /// The newest version, letter for letter as Debezium registers it: a registry takes the same schema in other
 /// words for another version.
-pub fn newest(half: Half) -> &'static str {
-    let text = match half {
-        Half::Key => include_str!("../../../schemas/history/001-key.json"),
-        Half::Value => include_str!("../../../schemas/history/001-value.json"),
+pub fn newest(table: Table, half: Half) -> &'static str {
+    let text = match (table, half) {
+        (Table::TradePosts, Half::Key) => include_str!("../../../schemas/history/trade-posts/001-key.json"),
+        (Table::TradePosts, Half::Value) => {
+            include_str!("../../../schemas/history/trade-posts/001-value.json")
+        }
+        (Table::Keywords, Half::Key) => include_str!("../../../schemas/history/keywords/001-key.json"),
+        (Table::Keywords, Half::Value) => include_str!("../../../schemas/history/keywords/001-value.json"),
     };
     text.trim_end()
 }
 
-/// The newest version as Debezium registers it for this topic: names of records begin with the topic's.
-pub fn for_topic(half: Half, topic: &str) -> String {
-    renamed(newest(half), TOPIC, topic)
+/// The newest version as Debezium registers it where topics begin so.
+pub fn for_prefix(table: Table, half: Half, prefix: &str) -> String {
+    renamed(
+        newest(table, half),
+        &table.topic(TOPIC_PREFIX),
+        &table.topic(prefix),
+    )
 }
 
-/// A writer schema of this topic as it is kept: names of records begin with [`TOPIC`].
-pub fn kept(schema: &str, topic: &str) -> String {
-    renamed(schema, topic, TOPIC)
+/// A writer schema from where topics begin so, as it is kept: with [`TOPIC_PREFIX`].
+pub fn kept(table: Table, schema: &str, prefix: &str) -> String {
+    renamed(schema, &table.topic(prefix), &table.topic(TOPIC_PREFIX))
 }
 
 /// Names end with the text that they are, or go on behind a dot.
@@ -43,7 +51,7 @@ pub fn same(a: &str, b: &str) -> bool {
     a == b || json(a).is_some_and(|a| Some(a) == json(b))
 }
 
-/// The kept versions of a folder, by number.
+/// The kept versions of one table's folder, by number.
 ///
 /// # Errors
 /// If the folder or a file cannot be read, or a file is not `NNN-key.json` or `NNN-value.json`.
@@ -85,8 +93,9 @@ mod tests {
 
     #[test]
     fn a_topic_of_another_prefix_has_the_same_schemas_under_its_name() {
-        assert_eq!(for_topic(Half::Value, TOPIC), newest(Half::Value));
-        let other = for_topic(Half::Value, "other.public.trade_posts");
+        let newest = newest(Table::TradePosts, Half::Value);
+        assert_eq!(for_prefix(Table::TradePosts, Half::Value, TOPIC_PREFIX), newest);
+        let other = for_prefix(Table::TradePosts, Half::Value, "other");
         let json: Value = serde_json::from_str(&other).unwrap();
         assert_eq!(json["namespace"], "other.public.trade_posts");
         assert_eq!(json["connect.name"], "other.public.trade_posts.Envelope");
@@ -95,46 +104,72 @@ mod tests {
             "io.debezium.connector.postgresql"
         );
         assert!(!other.contains("\"trade."), "{other}");
-        assert_eq!(kept(&other, "other.public.trade_posts"), newest(Half::Value));
+        assert_eq!(kept(Table::TradePosts, &other, "other"), newest);
     }
 
-    fn all() -> Vec<(u32, Half, String)> {
-        read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history")).unwrap()
+    fn all(table: Table) -> Vec<(u32, Half, String)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history");
+        read(&folder.join(table.folder())).unwrap()
     }
 
     /// Records that were written with any of them can still lie in a topic.
     #[test]
     fn every_version_that_was_shipped_can_be_read() {
-        for (number, half, schema) in all() {
-            let problems = check::problems(half, &schema).unwrap();
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            assert_eq!(problems, [""; 0], "{}", file_name(number, half));
+        for table in Table::ALL {
+            for (number, half, schema) in all(table) {
+                let problems = check::problems(table, half, &schema).unwrap();
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                assert_eq!(
+                    problems,
+                    [""; 0],
+                    "{}/{}",
+                    table.folder(),
+                    file_name(number, half)
+                );
+            }
         }
     }
 
     #[test]
     fn the_newest_are_the_newest_of_the_folder() {
-        for half in Half::BOTH {
-            let all = all();
-            let (number, _, last) = all.iter().rfind(|(_, of, _)| *of == half).unwrap();
-            assert_eq!(
-                newest(half),
-                last,
-                "name {} in history.rs",
-                file_name(*number, half)
-            );
+        for table in Table::ALL {
+            let all = all(table);
+            for half in Half::BOTH {
+                let (number, _, last) = all.iter().rfind(|(_, of, _)| *of == half).unwrap();
+                assert_eq!(
+                    newest(table, half),
+                    last,
+                    "name {}/{} in history.rs",
+                    table.folder(),
+                    file_name(*number, half)
+                );
+            }
         }
     }
 
     /// The recorded records were written with versions that are kept.
     #[test]
     fn the_fixtures_are_in_the_history() {
-        for fixture in [
-            include_str!("../../../schemas/fixtures/schema-1.json"),
-            include_str!("../../../schemas/fixtures/schema-2.json"),
+        for (table, fixture) in [
+            (
+                Table::TradePosts,
+                include_str!("../../../schemas/fixtures/schema-1.json"),
+            ),
+            (
+                Table::TradePosts,
+                include_str!("../../../schemas/fixtures/schema-2.json"),
+            ),
+            (
+                Table::Keywords,
+                include_str!("../../../schemas/keyword-fixtures/schema-3.json"),
+            ),
+            (
+                Table::Keywords,
+                include_str!("../../../schemas/keyword-fixtures/schema-4.json"),
+            ),
         ] {
             assert!(
-                all().iter().any(|(_, _, kept)| same(kept, fixture)),
+                all(table).iter().any(|(_, _, kept)| same(kept, fixture)),
                 "keep {fixture} in schemas/history"
             );
         }
@@ -143,7 +178,7 @@ mod tests {
     /// What a change of the table that chat-service cannot follow would look like.
     #[test]
     fn a_version_that_breaks_is_refused_with_the_field_and_its_use() {
-        let shipped = newest(Half::Value);
+        let shipped = newest(Table::TradePosts, Half::Value);
         let column = |name: &str| {
             let text = format!("\"name\":\"{name}\"");
             assert!(shipped.contains(&text), "{name}");
@@ -151,7 +186,8 @@ mod tests {
         };
         let changed = |from: &str, to: &str| {
             assert!(shipped.contains(from), "{from}");
-            let problems = check::problems(Half::Value, &shipped.replacen(from, to, 1)).unwrap();
+            let problems =
+                check::problems(Table::TradePosts, Half::Value, &shipped.replacen(from, to, 1)).unwrap();
             problems
                 .iter()
                 .map(ToString::to_string)

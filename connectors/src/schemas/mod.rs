@@ -1,4 +1,4 @@
-//! The contract between the captured table and chat-service: what is needed of the schemas that Debezium
+//! The contract between the captured tables and chat-service: what is needed of the schemas that Debezium
 //! writes with ([`need`]), whether a writer schema has it ([`check`]), and the writer schemas that were
 //! ever shipped ([`history`]). Pure; the registry is asked elsewhere.
 
@@ -7,6 +7,36 @@ pub mod history;
 pub mod need;
 
 use std::fmt;
+
+use crate::shipped;
+
+/// A captured table that chat-service reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    TradePosts,
+    Keywords,
+}
+
+impl Table {
+    pub const ALL: [Self; 2] = [Self::TradePosts, Self::Keywords];
+
+    /// The topic of its changes.
+    pub fn topic(self, prefix: &str) -> String {
+        let table = match self {
+            Self::TradePosts => shipped::TABLE,
+            Self::Keywords => shipped::KEYWORDS,
+        };
+        format!("{prefix}.{table}")
+    }
+
+    /// The table's part of `schemas/history`.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::TradePosts => "trade-posts",
+            Self::Keywords => "keywords",
+        }
+    }
+}
 
 /// The half of a record that a schema is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

@@ -1,11 +1,13 @@
 //! What chat-service reads of a record, and what for: the table of `schemas/README.md` and the fields of
 //! `schemas/*.avsc`, which tests hold to this one.
 
-use super::Half;
+use super::{Half, Table};
 
 /// One field that chat-service reads, by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
+    /// Of the one table whose rows have it; `None` if those of all have.
+    pub table: Option<Table>,
     pub half: Half,
     /// Names from the outermost record on.
     pub path: &'static [&'static str],
@@ -40,13 +42,20 @@ impl Shape {
     }
 }
 
+/// What is needed of this half of the table's records.
+pub fn of(table: Table, half: Half) -> impl Iterator<Item = Need> {
+    let here = move |need: &Need| need.half == half && need.table.is_none_or(|only| only == table);
+    NEEDS.into_iter().filter(here)
+}
+
 /// In the order of the table in `schemas/README.md`.
-pub const NEEDS: [Need; 14] = [
+const NEEDS: [Need; 16] = [
     Need {
+        table: None,
         half: Half::Key,
         path: &["id"],
         shape: Shape::Long,
-        purpose: "which post; the whole content of a tombstone",
+        purpose: "which post, or keyword; the whole content of a tombstone",
     },
     value(&["op"], Shape::Text, "what happened"),
     value(
@@ -55,13 +64,36 @@ pub const NEEDS: [Need; 14] = [
         "the row as it is after the change",
     ),
     value(&["after", "id"], Shape::Long, "check: it has to be the key's"),
-    value(
+    column(
+        Table::TradePosts,
         &["after", "seller_id"],
         Shape::Long,
         "the seller's half of a room; nobody opens a room about their own post",
     ),
-    value(&["after", "title"], Shape::Text, "shown with a room"),
-    value(&["after", "status"], Shape::Text, "shown with a room"),
+    column(
+        Table::TradePosts,
+        &["after", "title"],
+        Shape::Text,
+        "shown with a room",
+    ),
+    column(
+        Table::TradePosts,
+        &["after", "status"],
+        Shape::Text,
+        "shown with a room",
+    ),
+    column(
+        Table::Keywords,
+        &["after", "member_id"],
+        Shape::Long,
+        "who is told of a new post",
+    ),
+    column(
+        Table::Keywords,
+        &["after", "keyword"],
+        Shape::Text,
+        "which new posts are told of",
+    ),
     value(
         &["source", "lsn"],
         Shape::OptionalLong,
@@ -101,10 +133,18 @@ pub const NEEDS: [Need; 14] = [
 
 const fn value(path: &'static [&'static str], shape: Shape, purpose: &'static str) -> Need {
     Need {
+        table: None,
         half: Half::Value,
         path,
         shape,
         purpose,
+    }
+}
+
+const fn column(table: Table, path: &'static [&'static str], shape: Shape, purpose: &'static str) -> Need {
+    Need {
+        table: Some(table),
+        ..value(path, shape, purpose)
     }
 }
 
@@ -115,11 +155,20 @@ mod tests {
     use super::*;
 
     const README: &str = include_str!("../../../schemas/README.md");
-    const KEY: &str = include_str!("../../../schemas/trade-posts-key.avsc");
-    const ENVELOPE: &str = include_str!("../../../schemas/trade-posts-envelope.avsc");
+
+    /// The kept reader schema.
+    fn kept(table: Table, half: Half) -> Value {
+        let text = match (table, half) {
+            (Table::TradePosts, Half::Key) => include_str!("../../../schemas/trade-posts-key.avsc"),
+            (Table::TradePosts, Half::Value) => include_str!("../../../schemas/trade-posts-envelope.avsc"),
+            (Table::Keywords, Half::Key) => include_str!("../../../schemas/keywords-key.avsc"),
+            (Table::Keywords, Half::Value) => include_str!("../../../schemas/keywords-envelope.avsc"),
+        };
+        serde_json::from_str(text).unwrap()
+    }
 
     /// Path and type of every field of a schema as the kept files write them.
-    fn fields(half: Half, record: &Value, prefix: &str, into: &mut Vec<(Half, String, String)>) {
+    fn fields(record: &Value, prefix: &str, into: &mut Vec<(String, String)>) {
         for field in record["fields"].as_array().unwrap() {
             let path = format!("{prefix}{}", field["name"].as_str().unwrap());
             let (optional, kind) = match &field["type"] {
@@ -137,27 +186,29 @@ mod tests {
                 } else {
                     name.to_owned()
                 };
-                into.push((half, path.clone(), shape));
+                into.push((path.clone(), shape));
             }
             if name == "record" {
-                fields(half, kind, &format!("{path}."), into);
+                fields(kind, &format!("{path}."), into);
             }
         }
     }
 
     #[test]
     fn the_kept_reader_schemas_have_these_fields() {
-        let mut kept = Vec::new();
-        for (half, text) in [(Half::Key, KEY), (Half::Value, ENVELOPE)] {
-            fields(half, &serde_json::from_str(text).unwrap(), "", &mut kept);
+        for (table, half) in Table::ALL
+            .into_iter()
+            .flat_map(|table| Half::BOTH.map(|half| (table, half)))
+        {
+            let mut written = Vec::new();
+            fields(&kept(table, half), "", &mut written);
+            let mut needed: Vec<_> = of(table, half)
+                .map(|need| (need.path.join("."), need.shape.name().to_owned()))
+                .collect();
+            written.sort();
+            needed.sort();
+            assert_eq!(written, needed, "{table:?} {half}");
         }
-        let mut needed: Vec<_> = NEEDS
-            .iter()
-            .map(|need| (need.half, need.path.join("."), need.shape.name().to_owned()))
-            .collect();
-        kept.sort();
-        needed.sort();
-        assert_eq!(kept, needed);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use connectors::{
         Patient, examine,
     },
     registry::RegistryApi,
-    schemas::{Half, history},
+    schemas::{Half, Table, history},
     servers::Servers,
     shipped,
 };
@@ -99,6 +99,7 @@ async fn every_fault_of_a_capture_is_told() {
     let registry = RegistryApi::new(&world.stack.registry.confluent_url()).unwrap();
     let member = Member::join(&world, TOPIC);
     becomes_healthy(&mut world, &registry).await;
+    breaks_of_keywords(&mut world, &registry).await;
     breaks_while_it_runs(&mut world).await;
     member.leave().await;
     is_stopped_and_held(&mut world, &registry).await;
@@ -108,19 +109,28 @@ async fn every_fault_of_a_capture_is_told() {
 
 /// All that a new capture is reproached with is that no compatibility was set.
 async fn becomes_healthy(world: &mut World, registry: &RegistryApi) {
-    eventually("captured", async || {
-        let latest = registry.latest(&Half::Value.subject(TOPIC)).await.unwrap();
-        latest.ok_or("no schema yet")
-    })
-    .await;
+    for topic in [TOPIC, KEYWORDS_TOPIC] {
+        eventually("captured", async || {
+            let latest = registry.latest(&Half::Value.subject(topic)).await.unwrap();
+            latest.ok_or("no schema yet")
+        })
+        .await;
+    }
     until(
         world,
-        &[("compatibility", Warning, "trade_posts-key"), ("group", Ok, "")],
+        &[
+            ("compatibility", Warning, "trade_posts-key"),
+            ("compatibility", Warning, "keywords-value"),
+            ("subjects", Ok, "keywords-value version 1"),
+            ("group", Ok, ""),
+        ],
     )
     .await;
-    for half in Half::BOTH {
-        let subject = half.subject(TOPIC);
-        registry.set_compatibility(&subject, "BACKWARD").await.unwrap();
+    for topic in [TOPIC, KEYWORDS_TOPIC] {
+        for half in Half::BOTH {
+            let subject = half.subject(topic);
+            registry.set_compatibility(&subject, "BACKWARD").await.unwrap();
+        }
     }
     eventually("healthy", async || match complaints(&look(world).await) {
         none if none.is_empty() => Result::Ok(()),
@@ -129,19 +139,43 @@ async fn becomes_healthy(world: &mut World, registry: &RegistryApi) {
     .await;
 }
 
-async fn breaks_while_it_runs(world: &mut World) {
-    // Of the other topic, while nothing worse is to be said of this one.
+/// While nothing worse is to be said of trade posts.
+async fn breaks_of_keywords(world: &mut World, registry: &RegistryApi) {
     set_topic(world, KEYWORDS_TOPIC, "cleanup.policy", "compact").await;
+    produce(world, KEYWORDS_TOPIC, b"no header", Duration::ZERO);
+    let subject = Half::Value.subject(KEYWORDS_TOPIC);
+    registry.set_compatibility(&subject, "NONE").await.unwrap();
+    let lacking = history::for_prefix(Table::Keywords, Half::Value, "doctored").replace(
+        r#"{"name":"keyword","type":"string"}"#,
+        r#"{"name":"word","type":"string"}"#,
+    );
+    registry.register(&subject, &lacking).await.unwrap();
     until(
         world,
-        &[(
-            "retention",
-            Warning,
-            "doctored.public.keywords: cleanup.policy is compact",
-        )],
+        &[
+            (
+                "retention",
+                Warning,
+                "doctored.public.keywords: cleanup.policy is compact",
+            ),
+            (
+                "schema-ids",
+                Wrong,
+                "doctored.public.keywords: the record at offset",
+            ),
+            (
+                "compatibility",
+                Warning,
+                "doctored.public.keywords-value has NONE",
+            ),
+            ("reader-schemas", Wrong, "after.keyword is missing"),
+        ],
     )
     .await;
     set_topic(world, KEYWORDS_TOPIC, "cleanup.policy", "delete").await;
+}
+
+async fn breaks_while_it_runs(world: &mut World) {
     let sql = "ALTER TABLE trade_posts REPLICA IDENTITY NOTHING;
          ALTER PUBLICATION trade_cdc SET TABLE trade_posts (id, seller_id, title, status), debezium_signal;
          ALTER PUBLICATION trade_cdc SET (publish = 'insert, update, delete');
@@ -207,7 +241,8 @@ async fn is_stopped_and_held(world: &mut World, registry: &RegistryApi) {
     world.api.put_config(&world.name, &world.config).await.unwrap();
     let almost_a_week = Duration::from_secs(6 * 24 * 3600 + 80_000);
     produce(world, TOPIC, &[0, 0x7f, 0, 0, 0], almost_a_week);
-    let lacking = history::for_topic(Half::Value, TOPIC).replace(r#"{"name":"title","type":"string"},"#, "");
+    let lacking = history::for_prefix(Table::TradePosts, Half::Value, "doctored")
+        .replace(r#"{"name":"title","type":"string"},"#, "");
     for half in Half::BOTH {
         let subject = half.subject(TOPIC);
         registry.set_compatibility(&subject, "NONE").await.unwrap();

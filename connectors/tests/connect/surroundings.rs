@@ -5,7 +5,7 @@ use std::{path::Path, process::Stdio};
 
 use connectors::{
     registry::RegistryApi,
-    schemas::{Half, history},
+    schemas::{Half, Table, history},
 };
 use serde_json::Value;
 use tokio::{
@@ -19,12 +19,13 @@ use crate::{
     world::{World, eventually},
 };
 
+const PREFIX: &str = "surrounded";
 const TOPIC: &str = "surrounded.public.trade_posts";
 
 /// Runs `connectors schemas …`.
 async fn schemas(world: &World, arguments: &[&str]) -> Ended {
     let registry = world.stack.registry.confluent_url();
-    let options = ["schemas", "--registry-url", &registry, "--topic", TOPIC];
+    let options = ["schemas", "--registry-url", &registry, "--topic-prefix", PREFIX];
     connectors(world.stack.connect.url(), &[&options, arguments].concat()).await
 }
 
@@ -35,7 +36,10 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
     prepares_the_registry(&world, &registry).await;
     world.apply().await.unwrap();
     world
-        .execute("INSERT INTO trade_posts (seller_id, title, body, price, category) VALUES (7, '자전거', '', 1, '생활')")
+        .execute(
+            "INSERT INTO trade_posts (seller_id, title, body, price, category) VALUES (7, '자전거', '', 1, '생활');
+             INSERT INTO keywords (member_id, keyword, place) VALUES (7, '자전거', 1)",
+        )
         .await;
     let database = world.stack.postgres.superuser_url(&world.name);
     let (kafka, confluent) = (
@@ -52,9 +56,11 @@ async fn a_capture_is_set_up_looked_at_and_taken_down() {
     ];
     is_looked_at(&world, &servers).await;
     // Debezium goes on with what was registered.
-    for half in Half::BOTH {
-        let versions = registry.versions(&half.subject(TOPIC)).await.unwrap();
-        assert_eq!(versions, [1], "{half}");
+    for table in Table::ALL {
+        for half in Half::BOTH {
+            let subject = half.subject(&table.topic(PREFIX));
+            assert_eq!(registry.versions(&subject).await.unwrap(), [1], "{subject}");
+        }
     }
     is_examined(&world, &servers).await;
     keeps(&world, &registry).await;
@@ -86,7 +92,7 @@ async fn prepares_the_registry(world: &World, registry: &RegistryApi) {
     let ended = schemas(world, &["register", "--dry-run"]).await;
     assert_eq!(
         ended.out.matches("would be registered").count(),
-        2,
+        4,
         "{}",
         ended.out
     );
@@ -97,7 +103,7 @@ async fn prepares_the_registry(world: &World, registry: &RegistryApi) {
     let ended = schemas(world, &["register"]).await;
     assert_eq!(
         ended.out.matches(": registered (id ").count(),
-        2,
+        4,
         "{} {}",
         ended.out,
         ended.err
@@ -105,28 +111,28 @@ async fn prepares_the_registry(world: &World, registry: &RegistryApi) {
     let ended = schemas(world, &["register"]).await;
     assert_eq!(
         ended.out.matches(": unchanged, version 1 ").count(),
-        2,
+        4,
         "{}",
         ended.out
     );
     let ended = schemas(world, &["set-compatibility", "backward", "--dry-run"]).await;
     assert_eq!(
         ended.out.matches("-> BACKWARD (not done)").count(),
-        2,
+        4,
         "{}",
         ended.out
     );
     let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
     assert_eq!(
         ended.out.matches("NONE -> BACKWARD\n").count(),
-        2,
+        4,
         "{}",
         ended.out
     );
     let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
     assert_eq!(
         ended.out.matches("unchanged, BACKWARD").count(),
-        2,
+        4,
         "{}",
         ended.out
     );
@@ -141,6 +147,7 @@ async fn is_looked_at(world: &World, servers: &[&str]) {
             " ago",
             "surrounded.public.trade_posts has 3 partitions",
             "surrounded.public.trade_posts-value has version 1",
+            "surrounded.public.keywords has 3 partitions",
         ];
         if ended.code == Some(0) && seen.iter().all(|text| ended.out.contains(text)) {
             Ok(())
@@ -152,7 +159,7 @@ async fn is_looked_at(world: &World, servers: &[&str]) {
     let ended = schemas(world, &["check"]).await;
     assert_eq!(
         ended.out.matches("chat-service can read it").count(),
-        2,
+        4,
         "{}",
         ended.out
     );
@@ -240,11 +247,16 @@ async fn watches(world: &World, servers: &[&str]) {
 async fn keeps(world: &World, registry: &RegistryApi) {
     let folder = tempfile::tempdir().unwrap();
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history");
-    for file in std::fs::read_dir(shipped).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    for table in Table::ALL {
+        let (from, to) = (shipped.join(table.folder()), folder.path().join(table.folder()));
+        std::fs::create_dir(&to).unwrap();
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
     }
-    let before = std::fs::read_dir(folder.path()).unwrap().count();
+    let posts = folder.path().join(Table::TradePosts.folder());
+    let before = std::fs::read_dir(&posts).unwrap().count();
     let path = folder.path().to_str().unwrap();
     let ended = schemas(world, &["keep", path]).await;
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""), "{}", ended.err);
@@ -253,7 +265,11 @@ async fn keeps(world: &World, registry: &RegistryApi) {
         r#"{"name":"title""#,
         r#"{"name":"note","type":["null","string"],"default":null},"#,
     );
-    let longer = history::for_topic(Half::Value, TOPIC).replacen(title, &format!("{note}{title}"), 1);
+    let longer = history::for_prefix(Table::TradePosts, Half::Value, PREFIX).replacen(
+        title,
+        &format!("{note}{title}"),
+        1,
+    );
     registry
         .register(&Half::Value.subject(TOPIC), &longer)
         .await
@@ -262,15 +278,15 @@ async fn keeps(world: &World, registry: &RegistryApi) {
     assert!(
         ended
             .out
-            .contains("-value.json: version 2 of surrounded.public.trade_posts-value"),
+            .contains("trade-posts/002-value.json: version 2 of surrounded.public.trade_posts-value"),
         "{}",
         ended.out
     );
-    let kept = history::read(folder.path()).unwrap();
+    let kept = history::read(&posts).unwrap();
     assert_eq!(kept.len(), before + 1);
     assert!(
         kept.iter()
-            .any(|(_, _, schema)| *schema == history::kept(&longer, TOPIC))
+            .any(|(_, _, schema)| *schema == history::kept(Table::TradePosts, &longer, PREFIX))
     );
     let ended = schemas(world, &["keep", path]).await;
     assert_eq!(ended.out, "", "{}", ended.err);
