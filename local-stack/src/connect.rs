@@ -2,7 +2,7 @@
 //! secrets as `${env:…}`; the worker fills them in from its own environment, so a connector that was
 //! applied in an earlier run works on although all ports are new.
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 
@@ -29,6 +29,10 @@ pub struct Connect {
 /// Where the worker finds the others, which may still be starting.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
+    /// Of its group, and of all that is its own.
+    pub(crate) group: &'static str,
+    /// A folder with a folder for each.
+    pub(crate) plugins: PathBuf,
     pub(crate) bootstrap: String,
     pub(crate) registry_url: String,
     pub(crate) postgres_port: u16,
@@ -42,31 +46,21 @@ impl Connect {
         port: u16,
         surroundings: &Surroundings,
     ) -> Result<Self> {
-        let data = folder.data("connect")?;
-        let plugins = artifacts.plugins.display().to_string();
-        fs::write(
-            data.join("connect.properties"),
-            settings(port, &surroundings.bootstrap, plugins),
-        )?;
-        let launch = jvm::launch(
-            "Kafka Connect",
-            artifacts,
-            folder,
-            &data,
-            "connect",
-            HEAP_MEBIBYTES,
-        )?
-        .args(jvm::kafka_class(
-            artifacts,
-            "org.apache.kafka.connect.cli.ConnectDistributed",
-            &["connect.properties"],
-        ))
-        .env("TRADE_DB_HOST", "127.0.0.1")
-        .env("TRADE_DB_PORT", surroundings.postgres_port.to_string())
-        .env("TRADE_DB_NAME", &surroundings.database)
-        .env("TRADE_DB_USER", CAPTURE_ROLE)
-        .env("TRADE_DB_PASSWORD", CAPTURE_PASSWORD)
-        .env("SCHEMA_REGISTRY_URL", &surroundings.registry_url);
+        let group = surroundings.group;
+        let data = folder.data(group)?;
+        fs::write(data.join("connect.properties"), settings(port, surroundings))?;
+        let launch = jvm::launch("Kafka Connect", artifacts, folder, &data, group, HEAP_MEBIBYTES)?
+            .args(jvm::kafka_class(
+                artifacts,
+                "org.apache.kafka.connect.cli.ConnectDistributed",
+                &["connect.properties"],
+            ))
+            .env("TRADE_DB_HOST", "127.0.0.1")
+            .env("TRADE_DB_PORT", surroundings.postgres_port.to_string())
+            .env("TRADE_DB_NAME", &surroundings.database)
+            .env("TRADE_DB_USER", CAPTURE_ROLE)
+            .env("TRADE_DB_PASSWORD", CAPTURE_PASSWORD)
+            .env("SCHEMA_REGISTRY_URL", &surroundings.registry_url);
         let url = format!("http://127.0.0.1:{port}");
         // Answered by the thread that starts connectors, so it runs once this answers.
         let answers = probe_http(format!("{url}/connectors"))?;
@@ -80,23 +74,29 @@ impl Connect {
     }
 }
 
-fn settings(port: u16, bootstrap: &str, plugins: String) -> String {
+fn settings(port: u16, surroundings: &Surroundings) -> String {
+    let Surroundings {
+        group,
+        plugins,
+        bootstrap,
+        ..
+    } = surroundings;
     let provider = "org.apache.kafka.common.config.provider.EnvVarConfigProvider";
     let converter = "org.apache.kafka.connect.json.JsonConverter";
     let mut settings = vec![
-        ("bootstrap.servers", bootstrap.to_owned()),
-        ("group.id", "connect".to_owned()),
+        ("bootstrap.servers", bootstrap.clone()),
+        ("group.id", (*group).to_owned()),
         ("listeners", format!("http://127.0.0.1:{port}")),
         ("rest.advertised.host.name", "127.0.0.1".to_owned()),
-        ("plugin.path", plugins),
+        ("plugin.path", plugins.display().to_string()),
         // Trust the manifests that were made when the plug-ins were fetched.
         ("plugin.discovery", "service_load".to_owned()),
         // Connectors bring their own converters.
         ("key.converter", converter.to_owned()),
         ("value.converter", converter.to_owned()),
-        ("config.storage.topic", "connect-configs".to_owned()),
-        ("offset.storage.topic", "connect-offsets".to_owned()),
-        ("status.storage.topic", "connect-status".to_owned()),
+        ("config.storage.topic", format!("{group}-configs")),
+        ("offset.storage.topic", format!("{group}-offsets")),
+        ("status.storage.topic", format!("{group}-status")),
         ("offset.flush.interval.ms", "1000".to_owned()),
         // There is one worker: nobody will come back for the connectors of one that left.
         ("scheduled.rebalance.max.delay.ms", "0".to_owned()),

@@ -1,7 +1,7 @@
 //! PostgreSQL, set up for logical decoding. Databases belong to the role `trade_service`; `postgres` is
 //! the superuser. Nobody needs a password: it listens on the loopback address only.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -58,39 +58,35 @@ impl Postgres {
             let (unfinished, place) = (data.join("cluster.unfinished"), cluster.clone());
             tokio::task::spawn_blocking(move || {
                 // Of a run that was cut short.
-                let _ = std::fs::remove_dir_all(&unfinished);
+                let _ = fs::remove_dir_all(&unfinished);
                 initdb.run(|| {})?;
-                std::fs::rename(&unfinished, &place)
-                    .context("PostgreSQL's new data folder could not be moved")
+                fs::rename(&unfinished, &place).context("PostgreSQL's new data folder could not be moved")
             })
             .await??;
         }
         // After a hard end of the machine its process id may be another process's, and PostgreSQL would
         // refuse to start. No PostgreSQL of this folder can be alive: we hold the folder.
-        let _ = std::fs::remove_file(cluster.join("postmaster.pid"));
+        let _ = fs::remove_file(cluster.join("postmaster.pid"));
 
         let mut settings = vec![
-            "listen_addresses=127.0.0.1".to_owned(),
-            format!("port={port}"),
+            "listen_addresses = '127.0.0.1'".to_owned(),
+            format!("port = {port}"),
             // No socket file: its path may be longer than systems allow.
-            "unix_socket_directories=".to_owned(),
-            "wal_level=logical".to_owned(),
-            "max_replication_slots=100".to_owned(),
-            "max_wal_senders=100".to_owned(),
-            "max_connections=300".to_owned(),
-            "shared_buffers=64MB".to_owned(),
+            "unix_socket_directories = ''".to_owned(),
+            "wal_level = logical".to_owned(),
+            "max_replication_slots = 100".to_owned(),
+            "max_wal_senders = 100".to_owned(),
+            "max_connections = 300".to_owned(),
+            "shared_buffers = 64MB".to_owned(),
             // A slot that nobody reads must not fill the disk.
-            "max_slot_wal_keep_size=2GB".to_owned(),
+            "max_slot_wal_keep_size = 2GB".to_owned(),
         ];
         if !folder.is_lasting() {
             // What a process has written outlives it; only the end of the machine would lose it.
-            settings.push("fsync=off".to_owned());
+            settings.push("fsync = off".to_owned());
         }
-        let server = launch("postgres").args(["-D", "cluster"]).args(
-            settings
-                .into_iter()
-                .flat_map(|setting| ["-c".to_owned(), setting]),
-        );
+        configure(&cluster, &settings, account)?;
+        let server = launch("postgres").args(["-D", "cluster"]);
         let options = options(port, SUPERUSER, MAINTENANCE_DATABASE);
         let answers = probe(move || {
             let options = options.clone();
@@ -166,6 +162,22 @@ impl Postgres {
         .await?;
         Ok(connection.close().await?)
     }
+}
+
+/// In a file, and not as arguments of the program, so that `ALTER SYSTEM` overrides them as anywhere else.
+fn configure(cluster: &Path, settings: &[String], account: Option<Account>) -> Result<()> {
+    const FILE: &str = "local-stack.conf";
+    let place = cluster.join(FILE);
+    fs::write(&place, settings.join("\n") + "\n")?;
+    if let Some(account) = account {
+        account.own(&place)?;
+    }
+    let main = cluster.join("postgresql.conf");
+    let text = fs::read_to_string(&main)?;
+    if !text.contains(FILE) {
+        fs::write(&main, format!("{text}\ninclude = '{FILE}'\n"))?;
+    }
+    Ok(())
 }
 
 fn options(port: u16, role: &str, database: &str) -> PgConnectOptions {

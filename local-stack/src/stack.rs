@@ -144,6 +144,8 @@ impl Prepared {
         let registry_port = ports::free()?;
         let connect_port = ports::free()?;
         let surroundings = Surroundings {
+            group: "connect",
+            plugins: artifacts.plugins.clone(),
             bootstrap: format!("127.0.0.1:{kafka_port}"),
             registry_url: format!("http://127.0.0.1:{registry_port}"),
             postgres_port,

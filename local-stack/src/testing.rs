@@ -16,6 +16,7 @@ use crate::{
 };
 #[cfg(feature = "full")]
 use crate::{
+    connect::{Connect, Surroundings},
     mongo::Mongo,
     stack::{Stack, StackOptions},
 };
@@ -63,6 +64,23 @@ pub async fn stack() -> &'static Stack {
         .await
     }))
     .await
+}
+
+/// A worker of Kafka Connect beside the stack's, in a group of its own and without any plugin. It is the caller's.
+#[cfg(feature = "full")]
+pub async fn connect_without_plugins(stack: &Stack) -> Result<Connect> {
+    let environment = Environment::read()?;
+    let artifacts = blocking(move || artifacts::ensure_in(&environment, &Progress::for_tests())).await?;
+    let folder = folder()?;
+    let surroundings = Surroundings {
+        group: "bare-connect",
+        plugins: folder.data("no-plugins")?,
+        bootstrap: stack.kafka.bootstrap(),
+        registry_url: stack.registry.url().to_owned(),
+        postgres_port: stack.postgres.port(),
+        database: String::new(),
+    };
+    Connect::start(folder, &artifacts, ports::free()?, &surroundings).await
 }
 
 #[expect(clippy::panic, reason = "only tests call this, and it is how they fail")]

@@ -350,9 +350,35 @@ async fn what_does_not_answer_is_said_and_the_rest_is_looked_at() {
     world.end().await;
 }
 
-/// On a PostgreSQL of its own: what has it give up an idle slot would do so to all.
+/// On a worker of its own: plugins are what it was started with.
 #[tokio::test]
-async fn a_slot_that_postgresql_gave_up_is_told() {
+async fn a_worker_without_the_plugin_is_told() {
+    let stack = local_stack::testing::stack().await;
+    let bare = local_stack::testing::connect_without_plugins(stack)
+        .await
+        .unwrap();
+    let api = ConnectApi::new(bare.url()).unwrap();
+    let patient = Patient {
+        connector: shipped::NAME.to_owned(),
+        role: shipped::ROLE.to_owned(),
+        group: "bare".to_owned(),
+        fence_ttl: Duration::from_hours(1),
+    };
+    let seen = by_check(examine(&api, &Servers::default(), &patient).await);
+    assert_eq!(seen["connect"].level, Ok, "{:?}", seen["connect"]);
+    let plugin = &seen["plugin"];
+    assert_eq!(plugin.level, Wrong, "{plugin:?}");
+    assert!(plugin.seen.ends_with("PostgresConnector"), "{plugin:?}");
+    assert!(
+        plugin.next.as_ref().unwrap().contains("plugin.path"),
+        "{plugin:?}"
+    );
+    bare.server.end().await.unwrap();
+}
+
+/// On a PostgreSQL of its own: all others would be set otherwise and started anew, too.
+#[tokio::test]
+async fn a_postgresql_that_is_set_otherwise_is_told() {
     let postgres = local_stack::testing::postgres().await;
     let database_url = postgres.create_database("given_up").await.unwrap();
     let mut superuser = postgres.superuser("given_up").await.unwrap();
@@ -396,4 +422,26 @@ async fn a_slot_that_postgresql_gave_up_is_told() {
         assert_eq!(seen[check].level, Wrong, "{:?}", seen[check]);
     }
     assert_eq!(seen["heartbeat"].level, Unseen, "{:?}", seen["heartbeat"]);
+    for check in ["wal-level", "wal-keep"] {
+        assert_eq!(seen[check].level, Ok, "{:?}", seen[check]);
+    }
+
+    // It would not start with a slot that it has no log for.
+    let otherwise = [
+        "SELECT pg_drop_replication_slot('trade_cdc')",
+        "ALTER SYSTEM SET wal_level = 'replica'",
+        "ALTER SYSTEM SET max_slot_wal_keep_size = -1",
+    ];
+    for sql in otherwise {
+        sqlx::raw_sql(sql).execute(&mut superuser).await.unwrap();
+    }
+    postgres.server.restart().await.unwrap();
+    let seen = by_check(examine(&nobody, &servers, &patient).await);
+    for (check, level, text) in [
+        ("wal-level", Wrong, "wal_level=replica"),
+        ("wal-keep", Warning, "max_slot_wal_keep_size is not set"),
+    ] {
+        assert_eq!(seen[check].level, level, "{:?}", seen[check]);
+        assert!(seen[check].seen.contains(text), "{:?}", seen[check]);
+    }
 }
