@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::{PgConnection, Row, postgres::PgRow};
+use tokio::time::{Instant, sleep};
 
 use crate::lsn::Lsn;
 
@@ -90,6 +91,25 @@ pub async fn read(database: &mut PgConnection, name: &str) -> sqlx::Result<Optio
     .fetch_optional(database)
     .await?;
     row.map(|row| from_row(&row)).transpose()
+}
+
+/// How long a connector that runs may leave its slot alone: it finds its place in the log with one connection and
+/// reads on with another.
+const SETTLES: Duration = Duration::from_secs(5);
+
+/// The slot of a connector that runs: looked at again for a moment while nobody reads through it.
+///
+/// # Errors
+/// If PostgreSQL does not answer.
+pub async fn read_settled(database: &mut PgConnection, name: &str) -> sqlx::Result<Option<Slot>> {
+    let begun = Instant::now();
+    loop {
+        let slot = read(database, name).await?;
+        if slot.as_ref().is_some_and(|slot| slot.reader.is_some()) || begun.elapsed() > SETTLES {
+            return Ok(slot);
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
 }
 
 fn from_row(row: &PgRow) -> sqlx::Result<Slot> {

@@ -24,7 +24,7 @@ use crate::{
     schemas::{Half, Table},
     servers::{Part, Servers},
     shipped::{self, Names},
-    slot::{Slot, heartbeat_age, read as read_slot},
+    slot::{Slot, heartbeat_age, read as read_slot, read_settled as read_settled_slot},
     status::{Standing, Status},
 };
 
@@ -247,7 +247,10 @@ impl Looked<'_> {
         let identity = database::identity(database, shipped::TABLE).await?;
         let of_keywords = database::identity(database, shipped::KEYWORDS).await?;
         let grants = database::grants(database, role).await?;
-        let found_slot = read_slot(database, slot_name).await?;
+        let found_slot = match self.standing {
+            Some(Standing::Running) => read_settled_slot(database, slot_name).await?,
+            _ => read_slot(database, slot_name).await?,
+        };
         let mut findings = vec![
             Finding::ok("database", "PostgreSQL answers"),
             postgres::wal_level(&settings),

@@ -26,7 +26,7 @@ impl Database {
         })
     }
 
-    /// Whether the connector can see a signal that is written here.
+    /// Whether the connector, which runs, can see a signal that is written here.
     pub(super) async fn check(&self, connector: &str, settings: &Settings) -> Result<(), ReconcileError> {
         let mut connection = self.connect().await?;
         let (schema, table) = &settings.signal_table;
@@ -45,7 +45,7 @@ impl Database {
                 publication: settings.publication.clone(),
             });
         }
-        let slot = slot::read(&mut connection, &settings.slot).await?;
+        let slot = slot::read_settled(&mut connection, &settings.slot).await?;
         if slot.is_none_or(|slot| slot.reader.is_none()) {
             return Err(ReconcileError::SlotUnread {
                 connector: connector.to_owned(),
