@@ -109,7 +109,7 @@ impl Store {
     }
 
     /// The last move of a row from `moved` on with the projection of the id that it has since, or `None` if it
-    /// was deleted after one of them.
+    /// was deleted after one of them. An end stays, so of the ids in between it is enough to read it.
     async fn follow(
         &self,
         session: &mut ClientSession,
@@ -120,12 +120,13 @@ impl Store {
             if truncated.is_some_and(|truncated| truncated > moved.lsn) {
                 return Ok(None);
             }
-            let target = self.hold_target(session, moved).await?;
-            match target.end_of(moved.lsn) {
+            let there = self.posts.find_one(doc! { "_id": moved.to });
+            let there = there.session(&mut *session).await?;
+            match there.and_then(|target| target.end_of(moved.lsn)) {
                 Some(End { to: None, .. }) => return Ok(None),
                 // Each is later than the one before, so this ends.
                 Some(End { lsn, to: Some(to) }) if lsn > moved.lsn => moved = Move { lsn, to },
-                _ => return Ok(Some((moved, target))),
+                _ => return Ok(Some((moved, self.hold_target(session, moved).await?))),
             }
         }
     }
