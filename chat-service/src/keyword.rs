@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use mongodb::bson::DateTime;
+use mongodb::bson::{DateTime, Document, doc};
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
@@ -84,6 +84,14 @@ impl Kept {
             live,
         };
         (Some(&kept) != known).then_some(kept)
+    }
+
+    /// The update that leaves nothing of kept ones but their fences, at `lsn`.
+    pub fn ended(lsn: i64, now: DateTime) -> Document {
+        doc! {
+            "$set": { "lsn": lsn, "deleted_at": now },
+            "$unset": { "member_id": "", "keyword": "", "gram": "", "since": "", "joined": "" },
+        }
     }
 
     /// Leaves nothing of it but its fence.

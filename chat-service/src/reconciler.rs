@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use crate::{
     cdc::{Pipeline, offsets::Offsets},
     config::KafkaConfig,
-    reconciliation::{Ended, State},
+    reconciliation::{Ended, State, Table},
     store::{
         missed::{LeaseLost, Leased},
         now,
@@ -26,8 +26,8 @@ use crate::{
 const POLL: Duration = Duration::from_millis(500);
 /// How long a worker may be silent before another one takes over.
 const LEASE: Duration = Duration::from_secs(30);
-/// Posts closed at once. Between two of these turns captured changes and requests have theirs.
-const POSTS: i64 = 200;
+/// Posts closed, or keywords ended, at once. Between two of these turns captured changes and requests have theirs.
+const AT_ONCE: i64 = 200;
 
 /// Works until `shutdown`.
 #[derive(Debug)]
@@ -93,25 +93,54 @@ impl Reconciler {
             Some(offsets) => offsets,
             None => offsets.insert(Offsets::new(&self.kafka)?),
         };
+        let (topic, what) = match draining.table {
+            Table::TradePosts => (self.kafka.trade_posts_topic(), "posts"),
+            Table::Keywords => (self.kafka.keywords_topic(), "keywords"),
+        };
         let Some(ends) = draining.ends else {
-            store.drain_up_to(&draining.id, &offsets.ends().await?).await?;
+            let ends = offsets.ends(topic).await?;
+            store.drain_up_to(&draining.id, &ends).await?;
             return Ok(true);
         };
-        if !offsets.has_passed(ends).await? {
+        if !offsets.has_passed(topic, ends).await? {
             return Ok(false);
         }
-        let missed = store.count_missed(draining.span.start_lsn).await?;
+        let missed = store
+            .count_missed(draining.table, draining.span.start_lsn)
+            .await?;
         if store.reconciliation_ready(&draining.id, missed, now()).await? {
             info!(
                 reconciliation.id = draining.id,
-                "the snapshot did not show {missed} posts that are known here as live"
+                "the snapshot did not show {missed} {what} that are known here as live"
             );
         }
         Ok(true)
     }
 
-    /// Closes the next posts. Answers whether there may be more.
+    /// Closes the next posts, or ends the next keywords. Answers whether there may be more.
     async fn close(&self, leased: &mut Leased) -> std::result::Result<bool, Failure> {
+        match leased.reconciliation.table {
+            Table::TradePosts => self.close_posts(leased).await,
+            Table::Keywords => self.end_keywords(leased).await,
+        }
+    }
+
+    async fn end_keywords(&self, leased: &mut Leased) -> std::result::Result<bool, Failure> {
+        let Pipeline { store, metrics, .. } = &*self.pipeline;
+        if store.end_missed(leased, AT_ONCE, now()).await? > 0 {
+            store.closed_missed(leased, now(), LEASE).await?;
+            return Ok(true);
+        }
+        store.reconciliation_done(leased, now()).await?;
+        metrics.reconciliation_ended(Ended::Done);
+        info!(
+            reconciliation.id = leased.reconciliation.id,
+            "ended {} keywords whose delete was missed", leased.reconciliation.closed.keywords
+        );
+        Ok(false)
+    }
+
+    async fn close_posts(&self, leased: &mut Leased) -> std::result::Result<bool, Failure> {
         let Pipeline {
             store,
             metrics,
@@ -122,7 +151,7 @@ impl Reconciler {
         let at = now();
         let erase_after = i64::try_from(erase_after.as_millis()).unwrap_or(i64::MAX);
         let erase_at = DateTime::from_millis(at.timestamp_millis().saturating_add(erase_after));
-        let Some(closed) = store.close_missed(leased, POSTS, at, erase_at).await? else {
+        let Some(closed) = store.close_missed(leased, AT_ONCE, at, erase_at).await? else {
             self.resolve_gaps(&leased.reconciliation).await?;
             store.reconciliation_done(leased, now()).await?;
             metrics.reconciliation_ended(Ended::Done);

@@ -1,14 +1,23 @@
 //! The repair of deletes that were missed: which states it goes through, and from where the reads of its snapshot
 //! count.
 //!
-//! A reconciliation begins at a position S in the log, at which no change before S is still uncommitted. Debezium
-//! then reads the whole table (an incremental snapshot) beside the changes that go on. What lives and was not
-//! seen from S on, by a read or by a change, is not in the table any more: its delete was missed.
+//! A reconciliation is about one table. It begins at a position S in the log, at which no change before S is still
+//! uncommitted. Debezium then reads the whole table (an incremental snapshot) beside the changes that go on. What
+//! lives and was not seen from S on, by a read or by a change, is not in the table any more: its delete was missed.
 //!
 //! Invariant: nothing is closed before the snapshot was complete, everything that it showed has taken effect, and
 //! an operator has confirmed. Whatever dies before leaves a reconciliation that closes nothing.
 
 use serde::{Deserialize, Serialize};
+
+/// A captured table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Table {
+    #[default]
+    TradePosts,
+    Keywords,
+}
 
 /// How far a reconciliation is. Only the first five can be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

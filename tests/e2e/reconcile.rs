@@ -3,12 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     process::{Output, Stdio},
     time::{Duration, Instant},
 };
 
 use chat_service::{
     cdc::change_event::{Change, Event},
+    keyword::Kept,
     reconciliation,
     room::DeletionId,
     store::{
@@ -16,10 +18,13 @@ use chat_service::{
         posts::{PostState, TradePost},
     },
 };
-use connectors::reconcile::{self, ReconcileError, State};
+use connectors::{
+    reconcile::{self, KeywordCandidate, PostCandidate, ReconcileError, State},
+    schemas::Table,
+};
 use e2e::{
     chats::Deletions,
-    eventually::eventually,
+    eventually::{eventually, eventually_is},
     load::fill,
     missed::{Servers, ask_connect, go_on_without_snapshot, lose_slot},
     world::World,
@@ -53,6 +58,8 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
         let posts = insert_posts(world, SELLER, POSTS, "before").await;
         world.known(&posts, BOUND).await;
         fill::rooms(&world.store, &posts, BUYER, 2).await;
+        let keywords = insert_keywords(world, 1..=6).await;
+        live_keywords(world, &keywords).await;
         consumed(world, &world.name).await;
 
         lose_slot(world).await;
@@ -61,6 +68,8 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
         let created_unseen = insert_posts(world, SELLER, 3, "unseen").await;
         let renamed = posts.iter().copied().find(|post| !missed.contains(post)).unwrap();
         rename(world, renamed, "아무도 못 본 제목").await;
+        delete_keywords(world, &keywords[..2]).await;
+        let kept_unseen = insert_keywords(world, 7..=7).await;
         go_on_without_snapshot(world, capture).await;
 
         let before = other_rooms(world, renamed).await;
@@ -73,7 +82,7 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
         let late = *posts.iter().rev().find(|post| !missed.contains(post)).unwrap();
         let begun = Instant::now();
         let servers = Servers::of(world);
-        let run = servers.begin(TIMEOUT).await;
+        let run = servers.begin(Table::TradePosts, TIMEOUT).await;
         // Written to the log now, and committed when all is over.
         let mut uncommitted = world.sql.begin().await.unwrap();
         let delete = sqlx::query("DELETE FROM trade_posts WHERE id = $1").bind(late);
@@ -82,7 +91,7 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
         println!("known after {:?}", begun.elapsed());
         assert_eq!(ready.candidates, Some(i64::try_from(missed.len()).unwrap()));
         let mut found = BTreeSet::new();
-        run.second_look(|page| found.extend(page.iter().map(|post| post.trade_post_id)))
+        run.second_look(|page: &[PostCandidate]| found.extend(page.iter().map(|post| post.trade_post_id)))
             .await
             .unwrap();
         assert_eq!(found, missed);
@@ -127,11 +136,84 @@ async fn deletes_that_were_missed_are_repaired_and_nothing_else_is_touched() {
         world.told_once(&told.collect()).await;
         assert_eq!(world.count("dead_letters").await, 0);
 
+        let kept = [&keywords[2..], &kept_unseen[..]].concat();
+        let kept = keywords_are_repaired(world, &keywords[..2], &kept).await;
+
         // A second one finds nothing.
+        let one = cli(world, &["--yes", "--table", "keywords"]).await;
+        assert_eq!(one.code, Some(0), "{one:?}");
+        assert!(one.out.starts_with("keywords: waiting"), "{}", one.out);
+        assert!(!one.out.contains("posts"), "{}", one.out);
         let again = cli(world, &["--yes"]).await;
         assert_eq!(again.code, Some(0), "{again:?}");
-        assert!(again.out.contains("no delete was missed"), "{}", again.out);
+        assert_eq!(
+            again.out.matches("no delete was missed").count(),
+            2,
+            "{}",
+            again.out
+        );
         assert!(again.out.contains("closed 0 posts"), "{}", again.out);
+        assert!(again.out.contains("ended 0 keywords"), "{}", again.out);
+        live_keywords(world, &kept).await;
+    })
+    .await;
+}
+
+/// In earnest, while one of them is deleted and one comes. Answers those that live then.
+async fn keywords_are_repaired(world: &World, missed: &[i64], kept: &[i64]) -> Vec<i64> {
+    let servers = Servers::of(world);
+    let run = servers.begin(Table::Keywords, TIMEOUT).await;
+    let (late, kept) = kept.split_first().unwrap();
+    // Written to the log now, and committed when all is over.
+    let mut uncommitted = world.sql.begin().await.unwrap();
+    let delete = sqlx::query("DELETE FROM keywords WHERE id = $1").bind(late);
+    delete.execute(&mut *uncommitted).await.unwrap();
+    let come = insert_keywords(world, 8..=8).await;
+    let ready = run.ready(|_| {}).await.unwrap();
+    assert_eq!(ready.candidates, Some(missed.len().try_into().unwrap()));
+    let mut found = Vec::new();
+    run.second_look(|page: &[KeywordCandidate]| found.extend(page.iter().map(|keyword| keyword.keyword_id)))
+        .await
+        .unwrap();
+    assert_eq!(found, missed);
+    run.second_look(|page: &[PostCandidate]| assert_eq!(page, [], "it is not about posts"))
+        .await
+        .unwrap();
+    let done = run.confirm(|_| {}).await.unwrap();
+    assert_eq!((done.keywords_ended, done.posts_closed), (2, 0));
+    uncommitted.commit().await.unwrap();
+    let kept = [kept, &come].concat();
+    live_keywords(world, &kept).await;
+    kept
+}
+
+/// One keyword for each of these members.
+async fn insert_keywords(world: &World, members: RangeInclusive<i64>) -> Vec<i64> {
+    let mut ids = Vec::new();
+    for member in members {
+        let insert = "INSERT INTO keywords (member_id, keyword, place) VALUES ($1, '자전거', 1) RETURNING id";
+        let id: i64 = sqlx::query_scalar(insert)
+            .bind(member)
+            .fetch_one(&world.sql)
+            .await
+            .unwrap();
+        ids.push(id);
+    }
+    ids
+}
+
+async fn delete_keywords(world: &World, ids: &[i64]) {
+    let delete = sqlx::query("DELETE FROM keywords WHERE id = ANY($1)").bind(ids);
+    delete.execute(&world.sql).await.unwrap();
+}
+
+/// Waits until chat-service has these keywords, and no others.
+async fn live_keywords(world: &World, ids: &[i64]) {
+    eventually_is("keywords", BOUND, ids.to_vec(), async || {
+        let live = doc! { "gram": { "$exists": true } };
+        let live = world.store.keywords.find(live).sort(doc! { "_id": 1 });
+        let live: Vec<Kept> = live.await.unwrap().try_collect().await.unwrap();
+        live.iter().map(|keyword| keyword.id).collect()
     })
     .await;
 }
@@ -149,6 +231,14 @@ async fn looked_at_and_left(world: &World, missed: &BTreeSet<i64>, renamed: i64)
     assert_eq!(dry.code, Some(0), "{dry:?}");
     assert_eq!(&listed(&dry.out), missed, "{}", dry.err);
     assert!(dry.out.contains("1000 posts with 1000 open rooms"), "{}", dry.out);
+    assert!(
+        dry.out.contains("\n2 keywords are not in the table"),
+        "{}",
+        dry.out
+    );
+    let strange = cli(world, &["--table", "posts"]).await;
+    assert_eq!(strange.code, Some(2), "{strange:?}");
+    assert!(strange.err.contains("trade-posts or keywords"), "{}", strange.err);
     let left = begun_and_left(world).await;
     let refused = cli(world, &["--yes"]).await;
     assert_eq!(refused.code, Some(4), "{refused:?}");
@@ -183,7 +273,7 @@ fn capture(world: &World) -> Capture {
 /// Begins a reconciliation and goes away as soon as the table is being read. Answers its id.
 async fn begun_and_left(world: &World) -> String {
     let servers = Servers::of(world);
-    let run = servers.begin(TIMEOUT).await;
+    let run = servers.begin(Table::TradePosts, TIMEOUT).await;
     let id = run.id.clone();
     let (seen, first) = tokio::sync::oneshot::channel();
     let mut seen = Some(seen);
@@ -390,14 +480,14 @@ async fn an_interrupted_repair_closes_nothing_and_a_confirmed_one_is_finished_wh
         .await;
 
         // The next one waits for the snapshot that was under way. A post that is there stops it.
-        let run = servers.begin(TIMEOUT).await;
+        let run = servers.begin(Table::TradePosts, TIMEOUT).await;
         let ready = run.ready(|_| {}).await.unwrap();
         assert_eq!(ready.candidates, Some(3_000));
         let unseen = doc! { "$set": { "lsn": 1_i64 } };
         let one = doc! { "_id": posts[7] };
         world.store.posts.update_one(one, unseen).await.unwrap();
-        match run.second_look(|_| {}).await {
-            Err(ReconcileError::Exist { posts: there }) => assert_eq!(there, [posts[7]]),
+        match run.second_look(|_: &[PostCandidate]| {}).await {
+            Err(ReconcileError::Exist { ids, .. }) => assert_eq!(ids, [posts[7]]),
             other => panic!("{other:?}"),
         }
         let stopped = world.store.reconciliation(&run.id).await.unwrap().unwrap();
@@ -411,7 +501,7 @@ async fn an_interrupted_repair_closes_nothing_and_a_confirmed_one_is_finished_wh
         );
 
         // Confirmed, and killed at once.
-        let run = servers.begin(TIMEOUT).await;
+        let run = servers.begin(Table::TradePosts, TIMEOUT).await;
         assert_eq!(run.ready(|_| {}).await.unwrap().candidates, Some(3_000));
         let url = format!(
             "{}/admin/v1/reconciliations/{}/confirm",

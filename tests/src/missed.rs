@@ -5,6 +5,7 @@ use std::time::Duration;
 use connectors::{
     ConnectApi,
     reconcile::{self, ChatAdmin, Database, Reconciling},
+    schemas::Table,
 };
 use local_stack::capture::Capture;
 use reqwest::Method;
@@ -89,11 +90,11 @@ impl Servers {
         }
     }
 
-    /// Begins a reconciliation.
+    /// Begins a reconciliation of the table.
     ///
     /// # Panics
     /// If it cannot be begun.
-    pub async fn begin(&self, timeout: Duration) -> Reconciling<'_> {
+    pub async fn begin(&self, table: Table, timeout: Duration) -> Reconciling<'_> {
         let Self {
             connect,
             chat,
@@ -102,7 +103,7 @@ impl Servers {
         } = self;
         let settings = reconcile::check(connect, database, connector).await;
         let settings = settings.expect("a connector that can be asked");
-        let begun = Reconciling::begin(connect, chat, database, connector, &settings, timeout).await;
+        let begun = Reconciling::begin(connect, chat, database, connector, &settings, table, timeout).await;
         begun.expect("it is begun")
     }
 }

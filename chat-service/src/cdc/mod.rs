@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use self::{
     breaker::{Breaker, Outcome},
-    change_event::{Change, Event, Op, Part, Position, Record, Understood},
+    change_event::{Change, Event, KeywordChange, Op, Part, Position, Record, Understood},
     consumer::Consumer,
     error::{Decision, Failure},
     hops::Hops,
@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     metrics::{ChatMetrics, Stage},
-    reconciliation::{self, Ended},
+    reconciliation::{self, Ended, Table},
     store::{Store, dead_letters::DeadLetter, now},
 };
 
@@ -272,23 +272,33 @@ impl Pipeline {
 
     /// Gives the reads of a reconciliation's snapshot the position that they count from: its start.
     async fn place_reads(&self, understood: &mut [Understood]) -> Result<(), Failure> {
-        let mut reads: Vec<&mut i64> = understood
-            .iter_mut()
-            .filter(|record| record.op == Op::IncrementalRead)
-            .filter_map(|record| match &mut record.event {
-                Some(Event::Post(event)) => match &mut event.change {
-                    Change::Upsert { lsn, .. } => Some(lsn),
-                    _ => None,
-                },
-                _ => None,
-            })
-            .collect();
-        let Some(newest) = reads.iter().map(|lsn| **lsn).max() else {
-            return Ok(());
-        };
-        let runs = self.store.reconciliations_begun(newest).await?;
-        for lsn in &mut reads {
-            **lsn = reconciliation::position_of_read(**lsn, &runs);
+        let (mut of_posts, mut of_keywords) = (Vec::new(), Vec::new());
+        for record in understood {
+            if record.op != Op::IncrementalRead {
+                continue;
+            }
+            match &mut record.event {
+                Some(Event::Post(event)) => {
+                    if let Change::Upsert { lsn, .. } = &mut event.change {
+                        of_posts.push(lsn);
+                    }
+                }
+                Some(Event::Keyword(event)) => {
+                    if let KeywordChange::Upsert { lsn, .. } = &mut event.change {
+                        of_keywords.push(lsn);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (table, reads) in [(Table::TradePosts, of_posts), (Table::Keywords, of_keywords)] {
+            let Some(newest) = reads.iter().map(|lsn| **lsn).max() else {
+                continue;
+            };
+            let runs = self.store.reconciliations_begun(table, newest).await?;
+            for lsn in reads {
+                *lsn = reconciliation::position_of_read(*lsn, &runs);
+            }
         }
         Ok(())
     }

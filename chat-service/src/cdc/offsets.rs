@@ -1,4 +1,4 @@
-//! How far the captured table's topic goes, and how far the group has read it: asked beside the consumer, which
+//! How far a captured table's topic goes, and how far the group has read it: asked beside the consumer, which
 //! knows its own partitions alone.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -21,7 +21,6 @@ const BOUND: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Offsets {
     consumer: Arc<BaseConsumer>,
-    topic: String,
 }
 
 impl Offsets {
@@ -35,22 +34,23 @@ impl Offsets {
             .set_log_level(RDKafkaLogLevel::Warning);
         Ok(Self {
             consumer: Arc::new(client.create()?),
-            topic: config.trade_posts_topic(),
         })
     }
 
-    /// The end of each partition that has records.
+    /// The end of each partition of the topic that has records; none if there is no such topic yet.
     ///
     /// # Errors
     /// If Kafka does not answer in time.
-    pub async fn ends(&self) -> KafkaResult<Vec<End>> {
-        let Self { consumer, topic } = self.clone();
+    pub async fn ends(&self, topic: String) -> KafkaResult<Vec<End>> {
+        let Self { consumer } = self.clone();
         blocking(move || {
             let metadata = consumer.fetch_metadata(Some(&topic), BOUND)?;
             let mut ends = Vec::new();
             for found in metadata.topics() {
-                if let Some(error) = found.error() {
-                    return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::from(error)));
+                match found.error().map(RDKafkaErrorCode::from) {
+                    Some(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(Vec::new()),
+                    Some(error) => return Err(KafkaError::MetadataFetch(error)),
+                    None => {}
                 }
                 for partition in found.partitions() {
                     let (begin, end) = consumer.fetch_watermarks(&topic, partition.id(), BOUND)?;
@@ -68,12 +68,12 @@ impl Offsets {
         .await
     }
 
-    /// Whether the group has carried out everything before `ends`.
+    /// Whether the group has carried out everything before `ends` of the topic.
     ///
     /// # Errors
     /// If Kafka does not answer in time.
-    pub async fn has_passed(&self, ends: Vec<End>) -> KafkaResult<bool> {
-        let Self { consumer, topic } = self.clone();
+    pub async fn has_passed(&self, topic: String, ends: Vec<End>) -> KafkaResult<bool> {
+        let Self { consumer } = self.clone();
         blocking(move || {
             let mut asked = TopicPartitionList::with_capacity(ends.len());
             for end in &ends {
@@ -109,8 +109,6 @@ async fn blocking<T: Send + 'static>(
 
 impl std::fmt::Debug for Offsets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Offsets")
-            .field("topic", &self.topic)
-            .finish_non_exhaustive()
+        f.debug_struct("Offsets").finish_non_exhaustive()
     }
 }

@@ -127,11 +127,10 @@ impl Store {
             .upsert(true)
             .await?;
         let older = doc! { "gram": { "$exists": true }, "lsn": { "$lt": lsn } };
-        let ended = doc! {
-            "$set": { "lsn": lsn, "deleted_at": now },
-            "$unset": { "member_id": "", "keyword": "", "gram": "", "since": "", "joined": "" },
-        };
-        self.keywords.update_many(older, ended).await.map(drop)
+        self.keywords
+            .update_many(older, Kept::ended(lsn, now))
+            .await
+            .map(drop)
     }
 
     /// Compares keywords of a batch with the posts that were created after them and read before them, once.

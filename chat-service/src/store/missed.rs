@@ -1,7 +1,7 @@
-//! Posts whose delete was missed: those that a reconciliation's snapshot did not show.
+//! Posts and keywords whose delete was missed: those that a reconciliation's snapshot did not show.
 //!
-//! Invariant: a post is fenced only by a statement that says that it lives and is older than the reconciliation's
-//! start, so one that was created again meanwhile is not touched. Everything may be repeated: what is fenced at
+//! Invariant: one is fenced only by a statement that says that it lives and is older than the reconciliation's
+//! start, so one that was created again meanwhile is not touched. Everything may be repeated: a post that is fenced at
 //! that LSN is this reconciliation's, and its rooms are looked for again.
 
 use std::{collections::HashMap, time::Duration};
@@ -24,7 +24,8 @@ use super::{
     whole,
 };
 use crate::{
-    reconciliation::State,
+    keyword::Kept,
+    reconciliation::{State, Table},
     room::{DeletionId, RoomKey},
 };
 
@@ -47,26 +48,21 @@ pub struct Leased {
 pub struct LeaseLost;
 
 impl Store {
-    /// How many posts live and were not seen from `start_lsn` on.
-    pub async fn count_missed(&self, start_lsn: i64) -> Result<i64> {
-        let number = self.posts.count_documents(not_seen_since(start_lsn)).await?;
+    /// How many rows of the table live here and were not seen from `start_lsn` on.
+    pub async fn count_missed(&self, table: Table, start_lsn: i64) -> Result<i64> {
+        let number = match table {
+            Table::TradePosts => self.posts.count_documents(not_seen_since(start_lsn)).await?,
+            Table::Keywords => {
+                let missed = keyword_not_seen_since(start_lsn);
+                self.keywords.count_documents(missed).await?
+            }
+        };
         Ok(i64::try_from(number).unwrap_or(i64::MAX))
     }
 
-    /// They, in the order of their ids.
+    /// The posts among them, in the order of their ids.
     pub async fn missed(&self, start_lsn: i64, edge: Option<Edge<i64>>, limit: i64) -> Result<Vec<Missed>> {
-        let mut filter = not_seen_since(start_lsn);
-        let order = match edge {
-            None => 1,
-            Some(Edge::After(id)) => {
-                filter.insert("_id", doc! { "$gt": id });
-                1
-            }
-            Some(Edge::Before(id)) => {
-                filter.insert("_id", doc! { "$lt": id });
-                -1
-            }
-        };
+        let (filter, order) = beside(not_seen_since(start_lsn), edge);
         let posts: Vec<TradePost> = self
             .posts
             .find(filter)
@@ -85,6 +81,23 @@ impl Store {
                 post,
             })
             .collect())
+    }
+
+    /// The keywords among them, in the order of their ids.
+    pub async fn missed_keywords(
+        &self,
+        start_lsn: i64,
+        edge: Option<Edge<i64>>,
+        limit: i64,
+    ) -> Result<Vec<Kept>> {
+        let (filter, order) = beside(keyword_not_seen_since(start_lsn), edge);
+        self.keywords
+            .find(filter)
+            .sort(doc! { "_id": order })
+            .limit(limit)
+            .await?
+            .try_collect()
+            .await
     }
 
     async fn open_rooms(&self, posts: Vec<i64>) -> Result<HashMap<i64, i64>> {
@@ -184,11 +197,25 @@ impl Store {
         let closed = Closed {
             posts: i64::try_from(fenced.len()).unwrap_or(i64::MAX),
             rooms: self.closed_rooms(&fenced, lsn).await?,
+            keywords: 0,
         };
         leased.reconciliation.closed_up_to = last;
         leased.reconciliation.closed.posts += closed.posts;
         leased.reconciliation.closed.rooms += closed.rooms;
         Ok(Some(closed))
+    }
+
+    /// Ends the next `limit` keywords at most. Answers how many that were; none if there are no more.
+    pub async fn end_missed(&self, leased: &mut Leased, limit: i64, now: DateTime) -> Result<u64> {
+        let lsn = leased.reconciliation.span.start_lsn;
+        let next = self.missed_keywords(lsn, None, limit).await?;
+        let ids: Vec<i64> = next.iter().map(|keyword| keyword.id).collect();
+        let mut still = keyword_not_seen_since(lsn);
+        still.insert("_id", doc! { "$in": ids });
+        let ended = self.keywords.update_many(still, Kept::ended(lsn, now)).await?;
+        let closed = &mut leased.reconciliation.closed.keywords;
+        *closed = closed.saturating_add_unsigned(ended.modified_count);
+        Ok(ended.modified_count)
     }
 
     /// How many rooms the deletions of these posts have closed, now or by somebody who died before it was said.
@@ -208,16 +235,20 @@ impl Store {
 
     /// Remembers how far the closing has come, and keeps the lease.
     pub async fn closed_missed(&self, leased: &Leased, now: DateTime, term: Duration) -> Result<()> {
-        let Closed { posts, rooms } = leased.reconciliation.closed;
+        let Closed {
+            posts,
+            rooms,
+            keywords,
+        } = leased.reconciliation.closed;
         let progress = doc! {
-            "closed": { "posts": posts, "rooms": rooms },
+            "closed": { "posts": posts, "rooms": rooms, "keywords": keywords },
             "closed_up_to": leased.reconciliation.closed_up_to,
             "lease.until": until(now, term),
         };
         self.say_as_owner(leased, progress).await
     }
 
-    /// There is no more post to close.
+    /// There is no more to close.
     pub async fn reconciliation_done(&self, leased: &Leased, now: DateTime) -> Result<()> {
         let done = doc! { "state": State::Done.name(), "changed_at": now, "lease": null };
         self.say_as_owner(leased, done).await
@@ -241,6 +272,26 @@ impl Store {
 
 fn not_seen_since(start_lsn: i64) -> Document {
     doc! { "state": "live", "lsn": { "$lt": start_lsn } }
+}
+
+fn keyword_not_seen_since(start_lsn: i64) -> Document {
+    doc! { "gram": { "$exists": true }, "lsn": { "$lt": start_lsn } }
+}
+
+/// The filter for what is beyond the edge, and the order away from it.
+fn beside(mut filter: Document, edge: Option<Edge<i64>>) -> (Document, i32) {
+    let order = match edge {
+        None => 1,
+        Some(Edge::After(id)) => {
+            filter.insert("_id", doc! { "$gt": id });
+            1
+        }
+        Some(Edge::Before(id)) => {
+            filter.insert("_id", doc! { "$lt": id });
+            -1
+        }
+    };
+    (filter, order)
 }
 
 fn until(now: DateTime, term: Duration) -> DateTime {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Edge, Store, is_duplicate_key, transaction::Conflict};
 use crate::{
     cdc::notification::Said,
-    reconciliation::{Span, State},
+    reconciliation::{Span, State, Table},
 };
 
 /// A reconciliation as it is stored.
@@ -24,6 +24,8 @@ pub struct Reconciliation {
     /// Also the id of the signal that asks Debezium for the snapshot.
     #[serde(rename = "_id")]
     pub id: String,
+    #[serde(default)]
+    pub table: Table,
     #[serde(flatten)]
     pub span: Span,
     pub state: State,
@@ -41,13 +43,13 @@ pub struct Reconciliation {
     /// Rows that the table has.
     #[serde(default)]
     pub rows: Option<i64>,
-    /// What the group has to have read, by partition of the captured table's topic.
+    /// What the group has to have read, by partition of the table's topic.
     #[serde(default)]
     pub ends: Option<Vec<End>>,
-    /// Posts that were not shown.
+    /// Posts or keywords that were not shown.
     #[serde(default)]
     pub candidates: Option<i64>,
-    /// What was closed, of posts up to `closed_up_to`.
+    /// What was closed or ended, of posts up to `closed_up_to`.
     #[serde(default)]
     pub closed: Closed,
     #[serde(default)]
@@ -67,6 +69,16 @@ pub struct End {
 pub struct Closed {
     pub posts: i64,
     pub rooms: i64,
+    #[serde(default)]
+    pub keywords: i64,
+}
+
+#[derive(Deserialize)]
+struct SpanOf {
+    #[serde(default)]
+    table: Table,
+    #[serde(flatten)]
+    span: Span,
 }
 
 /// Until when nobody but the owner may close.
@@ -95,14 +107,22 @@ pub enum Moved {
     Unknown,
 }
 
-/// The one document of `latest_reconciliation`. Whoever begins one writes it, so that of two one begins anew.
+/// The one document of `latest_reconciliation`. Whoever begins one, of whichever table, writes it, so that of two one
+/// begins anew.
 const LATEST: &str = "trade_posts";
 
 impl Store {
     /// Begins a reconciliation unless another one has not ended.
-    pub async fn begin_reconciliation(&self, id: &str, start_lsn: i64, now: DateTime) -> Result<Begun> {
+    pub async fn begin_reconciliation(
+        &self,
+        id: &str,
+        table: Table,
+        start_lsn: i64,
+        now: DateTime,
+    ) -> Result<Begun> {
         let new = Reconciliation {
             id: id.to_owned(),
+            table,
             span: Span {
                 start_lsn,
                 end_lsn: None,
@@ -167,15 +187,21 @@ impl Store {
         Ok(Begun::New(new.clone()))
     }
 
-    /// The parts of the log of those that had begun before `lsn`.
-    pub async fn reconciliations_begun(&self, lsn: i64) -> Result<Vec<Span>> {
-        self.reconciliations
-            .clone_with_type::<Span>()
+    /// The parts of the log of those of `table` that had begun before `lsn`.
+    pub async fn reconciliations_begun(&self, table: Table, lsn: i64) -> Result<Vec<Span>> {
+        let mut begun = self
+            .reconciliations
+            .clone_with_type::<SpanOf>()
             .find(doc! { "start_lsn": { "$lte": lsn } })
-            .projection(doc! { "start_lsn": 1, "end_lsn": 1 })
-            .await?
-            .try_collect()
-            .await
+            .projection(doc! { "table": 1, "start_lsn": 1, "end_lsn": 1 })
+            .await?;
+        let mut spans = Vec::new();
+        while let Some(of) = begun.try_next().await? {
+            if of.table == table {
+                spans.push(of.span);
+            }
+        }
+        Ok(spans)
     }
 
     /// The newest first.

@@ -1,5 +1,6 @@
 //! Repairs of missed deletes over the operators' API: what can be asked for when, and what is refused.
 
+use chat_service::keyword::{Kept, Last, Live};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -90,4 +91,63 @@ async fn one_is_begun_looked_at_and_cancelled() {
         chat.operator("/admin/v1/deletions").await.body["items"],
         json!([])
     );
+}
+
+/// One of keywords says nothing of posts, and has its own list.
+#[tokio::test]
+async fn one_of_keywords_lists_keywords() {
+    let chat = Chat::start().await;
+    chat.on_sale(10, 100).await;
+    for id in 1..=3 {
+        let kept = Kept {
+            id,
+            lsn: if id < 3 { 100 } else { 600 },
+            last: Last {
+                partition: 0,
+                offset: id,
+                is_delete: false,
+            },
+            deleted_at: None,
+            live: Some(Live {
+                member_id: 70 + id,
+                keyword: "자전거".into(),
+                gram: "자전".into(),
+                since: 100,
+                joined: true,
+            }),
+        };
+        chat.store.keywords.insert_one(kept).await.unwrap();
+    }
+    let body = json!({ "id": "k", "table": "members", "start_lsn": 500 });
+    chat.operate(Method::POST, ROUTE, Some(body))
+        .await
+        .refused(422, "invalid-input");
+    let body = json!({ "id": "k", "table": "keywords", "start_lsn": 500 });
+    let begun = chat.operate(Method::POST, ROUTE, Some(body)).await;
+    assert_eq!(
+        (begun.status.as_u16(), &begun.body["table"]),
+        (201, &json!("keywords"))
+    );
+    begin(&chat, "r").await.refused(409, "reconciliation-unfinished");
+    let posts = chat.operator(&format!("{ROUTE}/k/candidates")).await.body;
+    assert_eq!(posts["items"], json!([]));
+    let route = format!("{ROUTE}/k/keyword-candidates?limit=1");
+    let page = chat.operator(&route).await.body;
+    assert_eq!(
+        page["items"],
+        json!([{ "keyword_id": 1, "lsn": 100, "member_id": 71 }])
+    );
+    let next = format!("{route}&cursor={}", page["next_cursor"].as_str().unwrap());
+    let page = chat.operator(&next).await.body;
+    assert_eq!(
+        (&page["items"][0]["keyword_id"], &page["next_cursor"]),
+        (&json!(2), &Value::Null)
+    );
+    chat.operator(&format!("{ROUTE}/nobody/keyword-candidates"))
+        .await
+        .refused(404, "not-found");
+    act(&chat, "k", "cancel", None).await;
+    assert_eq!(begin(&chat, "r").await.body["table"], "trade_posts");
+    let keywords = chat.operator(&format!("{ROUTE}/r/keyword-candidates")).await.body;
+    assert_eq!(keywords["items"], json!([]));
 }

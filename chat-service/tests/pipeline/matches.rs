@@ -19,7 +19,7 @@ use mongodb::bson::{DateTime, Document, doc};
 
 use crate::bed::{Bed, SELLER, batch, create, delete, event, update};
 
-fn keyword(id: i64, change: KeywordChange) -> Event {
+pub fn keyword(id: i64, change: KeywordChange) -> Event {
     Event::Keyword(KeywordEvent {
         keyword_id: id,
         position: Position {
@@ -34,7 +34,7 @@ fn keyword(id: i64, change: KeywordChange) -> Event {
 }
 
 /// `member` has kept `text` at `lsn`.
-fn kept(id: i64, member: i64, text: &str, lsn: i64) -> Event {
+pub fn kept(id: i64, member: i64, text: &str, lsn: i64) -> Event {
     let keyword_of = Keyword {
         member_id: member,
         text: text.into(),
@@ -49,7 +49,7 @@ fn kept(id: i64, member: i64, text: &str, lsn: i64) -> Event {
 }
 
 /// Carries out one batch of keywords. Answers how many were told of posts that had come before.
-async fn keep(store: &Store, events: impl IntoIterator<Item = Event>) -> u64 {
+pub async fn keep(store: &Store, events: impl IntoIterator<Item = Event>) -> u64 {
     store.take_in_keywords(&plan(events), now()).await.unwrap()
 }
 

@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use chat_service::{
-    cdc::notification::{Notification, Said, Step, by_snapshot},
-    reconciliation::State,
+    cdc::{
+        change_event::KeywordChange,
+        notification::{Notification, Said, Step, by_snapshot},
+    },
+    reconciliation::{State, Table},
     store::{
         Store,
         missed::LeaseLost,
@@ -13,10 +16,13 @@ use chat_service::{
         reconciliations::{Begun, End, Moved},
     },
 };
-use futures_util::future::join_all;
+use futures_util::{TryStreamExt, future::join_all};
 use mongodb::bson::{DateTime, doc};
 
-use crate::bed::{Bed, create, event};
+use crate::{
+    bed::{Bed, create, event},
+    matches::{keep, kept, keyword},
+};
 
 const START: i64 = 1_000;
 const LEASE: Duration = Duration::from_secs(30);
@@ -34,9 +40,9 @@ async fn state(store: &Store, id: &str) -> State {
 }
 
 /// Brings a new reconciliation to where it waits for an operator.
-async fn ready(bed: &Bed, id: &str) {
+async fn ready(bed: &Bed, id: &str, table: Table) {
     let store = &bed.store;
-    let begun = store.begin_reconciliation(id, START, now()).await.unwrap();
+    let begun = store.begin_reconciliation(id, table, START, now()).await.unwrap();
     assert!(matches!(begun, Begun::New(_)), "{begun:?}");
     assert_eq!(
         store.reconciliation_heard(id, &completed(), now()).await.unwrap(),
@@ -44,7 +50,7 @@ async fn ready(bed: &Bed, id: &str) {
     );
     let drained = store.drain_reconciliation(id, START + 100, now()).await.unwrap();
     assert!(matches!(drained, Moved::Done(_)), "{drained:?}");
-    let missed = store.count_missed(START).await.unwrap();
+    let missed = store.count_missed(table, START).await.unwrap();
     assert!(store.reconciliation_ready(id, missed, now()).await.unwrap());
 }
 
@@ -52,10 +58,10 @@ async fn ready(bed: &Bed, id: &str) {
 async fn of_those_that_are_begun_at_once_one_is() {
     let bed = Bed::new().await;
     let ids: Vec<String> = (0..8).map(|number| format!("r{number}")).collect();
-    let begun = join_all(
-        ids.iter()
-            .map(|id| bed.store.begin_reconciliation(id, START, now())),
-    )
+    let begun = join_all(ids.iter().map(|id| {
+        bed.store
+            .begin_reconciliation(id, Table::TradePosts, START, now())
+    }))
     .await;
     let mut new = Vec::new();
     for begun in begun {
@@ -68,11 +74,15 @@ async fn of_those_that_are_begun_at_once_one_is() {
     let [first] = &new[..] else { panic!("{new:?}") };
     let cancelled = bed.store.cancel_reconciliation(first, now()).await.unwrap();
     assert!(matches!(cancelled, Moved::Done(_)));
-    let again = bed.store.begin_reconciliation(first, START, now()).await.unwrap();
+    let again = bed
+        .store
+        .begin_reconciliation(first, Table::TradePosts, START, now())
+        .await
+        .unwrap();
     assert!(matches!(again, Begun::Used), "{again:?}");
     let next = bed
         .store
-        .begin_reconciliation("next", START, now())
+        .begin_reconciliation("next", Table::TradePosts, START, now())
         .await
         .unwrap();
     assert!(matches!(next, Begun::New(_)), "{next:?}");
@@ -96,7 +106,10 @@ async fn a_snapshot_that_did_not_show_everything_fails_it_and_what_is_read_again
     .enumerate()
     {
         let id = format!("bad{number}");
-        store.begin_reconciliation(&id, START, now()).await.unwrap();
+        store
+            .begin_reconciliation(&id, Table::TradePosts, START, now())
+            .await
+            .unwrap();
         let heard = [Step::Started, bad, Step::Completed].map(|step| Notification { id: id.clone(), step });
         let said = by_snapshot(&heard);
         let reason = store
@@ -118,7 +131,7 @@ async fn a_snapshot_that_did_not_show_everything_fails_it_and_what_is_read_again
             assert!(matches!(moved, Moved::Elsewhere(_)), "{moved:?}");
         }
     }
-    ready(&bed, "good").await;
+    ready(&bed, "good", Table::TradePosts).await;
     let late = Said {
         failure: Some("of another time".into()),
         ..Said::default()
@@ -157,7 +170,7 @@ async fn what_was_missed_is_closed_once_whoever_dies_and_what_was_created_again_
         bed.batch([event(post, 0, create(lsn))]).await;
         bed.rooms(post, lsn, &[1, 1]).await;
     }
-    ready(&bed, "r").await;
+    ready(&bed, "r", Table::TradePosts).await;
     assert_eq!(
         store.reconciliation("r").await.unwrap().unwrap().candidates,
         Some(5)
@@ -224,5 +237,64 @@ async fn what_was_missed_is_closed_once_whoever_dies_and_what_was_created_again_
         .notifications
         .count_documents(doc! { "kind": "room_closed" });
     assert_eq!(told.await.unwrap(), 16, "both members of each room, once");
-    assert_eq!(store.count_missed(START).await.unwrap(), 0);
+    assert_eq!(store.count_missed(Table::TradePosts, START).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn keywords_that_were_missed_are_ended_and_what_was_kept_again_is_not() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    // Those from 6 on were seen since the start, and one was forgotten before it.
+    let keywords = (1..=8).map(|id| kept(id, id, "자전거", if id < 6 { 10 } else { START + id }));
+    keep(store, keywords).await;
+    keep(store, [keyword(1, KeywordChange::Delete { lsn: 20 })]).await;
+    bed.batch([event(1, 0, create(10))]).await;
+    ready(&bed, "k", Table::Keywords).await;
+    let run = store.reconciliation("k").await.unwrap().unwrap();
+    assert_eq!((run.table, run.candidates), (Table::Keywords, Some(4)));
+    let missed = store.missed_keywords(START, None, 10).await.unwrap();
+    let missed: Vec<i64> = missed.iter().map(|keyword| keyword.id).collect();
+    assert_eq!(missed, [2, 3, 4, 5]);
+    store.confirm_reconciliation("k", now()).await.unwrap();
+    // Seen meanwhile after all.
+    keep(store, [kept(5, 5, "자전거", START + 50)]).await;
+
+    let mut first = store.lease_closing(now(), LEASE).await.unwrap().unwrap();
+    assert_eq!(store.end_missed(&mut first, 2, now()).await.unwrap(), 2);
+    store.closed_missed(&first, now(), LEASE).await.unwrap();
+    // It dies, and is followed by another when its lease is over.
+    let later = DateTime::from_millis(now().timestamp_millis() + 60_000);
+    let mut second = store.lease_closing(later, LEASE).await.unwrap().unwrap();
+    assert_eq!(store.end_missed(&mut second, 2, later).await.unwrap(), 1);
+    assert_eq!(store.end_missed(&mut second, 2, later).await.unwrap(), 0);
+    store.closed_missed(&second, later, LEASE).await.unwrap();
+    store.reconciliation_done(&second, later).await.unwrap();
+    let done = store.reconciliation("k").await.unwrap().unwrap();
+    assert_eq!(
+        (done.state, done.closed.keywords, done.closed.posts),
+        (State::Done, 3, 0)
+    );
+    let live: Vec<i64> = store
+        .keywords
+        .find(doc! { "gram": { "$exists": true } })
+        .sort(doc! { "_id": 1 })
+        .await
+        .unwrap()
+        .map_ok(|keyword| keyword.id)
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(live, [5, 6, 7, 8]);
+    // An old record does not bring one back, a new one does.
+    keep(
+        store,
+        [kept(2, 2, "자전거", START - 1), kept(3, 3, "자전거", START + 60)],
+    )
+    .await;
+    assert_eq!(store.count_missed(Table::Keywords, i64::MAX).await.unwrap(), 5);
+    assert_eq!(
+        store.count_missed(Table::TradePosts, START).await.unwrap(),
+        1,
+        "posts are not touched"
+    );
 }

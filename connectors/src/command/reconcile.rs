@@ -6,12 +6,16 @@ use anstream::println;
 use clap::Args;
 use connectors::{
     ConnectApi,
-    reconcile::{self, Candidate, ChatAdmin, Database, ReconcileError, Reconciliation, Reconciling, State},
+    reconcile::{
+        self, Candidate, ChatAdmin, Database, KeywordCandidate, PostCandidate, ReconcileError,
+        Reconciliation, Reconciling, Settings, State,
+    },
+    schemas::Table,
 };
 
 use crate::{ask::confirm, cli::seconds, failure::Failure};
 
-/// So many posts are shown where the others are only counted.
+/// So many rows are shown where the others are only counted.
 const SHOWN: usize = 20;
 
 #[derive(Debug, Args)]
@@ -19,7 +23,10 @@ pub(crate) struct Options {
     /// The connector that captures the trade posts
     #[arg(default_value = "trade-posts")]
     connector: String,
-    /// PostgreSQL database of the trade posts, for a role that may read `trade_posts` and write signals
+    /// Only this table; each that is captured, one after the other, if none is named
+    #[arg(long, value_parser = table, value_name = "trade-posts|keywords")]
+    table: Option<Table>,
+    /// PostgreSQL database of the tables, for a role that may read them and write signals
     #[arg(
         long,
         env = "TRADE_DATABASE_URL",
@@ -44,6 +51,11 @@ pub(crate) struct Options {
     cancel: Option<String>,
 }
 
+fn table(text: &str) -> Result<Table, String> {
+    let named = Table::ALL.into_iter().find(|table| table.short_name() == text);
+    named.ok_or_else(|| "it is trade-posts or keywords".to_owned())
+}
+
 pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Failure> {
     let chat = ChatAdmin::new(&options.chat_admin_url)?;
     if let Some(id) = &options.cancel {
@@ -54,106 +66,204 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
     let database = Database::new(options.database_url.as_deref().unwrap_or_default())?;
     let connector = options.connector.as_str();
     let settings = reconcile::check(connect, &database, connector).await?;
-    println!("waiting for transactions and snapshots that are under way");
-    let run = Reconciling::begin(connect, &chat, &database, connector, &settings, options.timeout).await?;
-    println!(
-        "{}: begun; {connector} reads {} rows at once",
-        run.id, settings.chunk_size
-    );
-    let found = tokio::select! {
-        found = find(&run, options.dry_run) => found?,
-        _ = tokio::signal::ctrl_c() => {
-            run.cancel().await?;
-            return Err(Failure::Interrupted);
-        }
+    let repair = Repair {
+        connect,
+        chat: &chat,
+        database: &database,
+        settings: &settings,
+        options: &options,
     };
-    if options.dry_run {
-        run.cancel().await?;
-        println!("{found}; nothing is closed, because this was a dry run");
-        return Ok(());
-    }
-    println!("{found}");
-    if found.posts > 0 {
-        let question = format!(
-            "Close these {} posts and erase their chats for good?",
-            found.posts
-        );
-        if let Err(no) = confirm(&question, options.yes) {
-            run.cancel().await?;
-            return Err(no);
+    for table in &settings.tables {
+        match table {
+            _ if options.table.is_some_and(|only| only != *table) => {}
+            Table::TradePosts => repair.of::<PostCandidate>().await?,
+            Table::Keywords => repair.of::<KeywordCandidate>().await?,
         }
     }
-    let mut progress = Progress::default();
-    let done = run.confirm(|run| progress.tell(run)).await?;
-    println!(
-        "{}: closed {} posts and {} rooms",
-        done.id, done.posts_closed, done.rooms_closed
-    );
     Ok(())
 }
 
+/// Rows of a table, and what is said of them.
+trait Shown: Candidate {
+    /// For people: `posts`.
+    const ROWS: &str;
+
+    /// One of them in a line.
+    fn line(&self) -> String;
+
+    fn open_rooms(&self) -> i64;
+
+    /// What is asked before they are done away with.
+    fn question(found: usize) -> String;
+
+    fn done(run: &Reconciliation) -> String;
+}
+
+struct Repair<'a> {
+    connect: &'a ConnectApi,
+    chat: &'a ChatAdmin,
+    database: &'a Database,
+    settings: &'a Settings,
+    options: &'a Options,
+}
+
+impl Repair<'_> {
+    /// One table, from the first question to the last answer.
+    async fn of<C: Shown>(&self) -> Result<(), Failure> {
+        let Self {
+            connect,
+            chat,
+            database,
+            settings,
+            options,
+        } = self;
+        let connector = options.connector.as_str();
+        println!(
+            "{}: waiting for transactions and snapshots that are under way",
+            C::ROWS
+        );
+        let timeout = options.timeout;
+        let run = Reconciling::begin(connect, chat, database, connector, settings, C::TABLE, timeout).await?;
+        println!(
+            "{}: begun; {connector} reads {} rows at once",
+            run.id, settings.chunk_size
+        );
+        let found = tokio::select! {
+            found = find::<C>(&run, options.dry_run) => found?,
+            _ = tokio::signal::ctrl_c() => {
+                run.cancel().await?;
+                return Err(Failure::Interrupted);
+            }
+        };
+        if options.dry_run {
+            run.cancel().await?;
+            println!("{found}; nothing is closed, because this was a dry run");
+            return Ok(());
+        }
+        println!("{found}");
+        if found.number > 0
+            && let Err(no) = confirm(&C::question(found.number), options.yes)
+        {
+            run.cancel().await?;
+            return Err(no);
+        }
+        let mut progress = Progress::default();
+        let done = run.confirm(|run| progress.tell(run)).await?;
+        println!("{}: {}", done.id, C::done(&done));
+        Ok(())
+    }
+}
+
 /// Waits until what was missed is known, shows it, and asks PostgreSQL whether it is really not there.
-async fn find(run: &Reconciling<'_>, all: bool) -> Result<Found, ReconcileError> {
+async fn find<C: Shown>(run: &Reconciling<'_>, all: bool) -> Result<Found, ReconcileError> {
     let mut progress = Progress::default();
     let ready = run.ready(|run| progress.tell(run)).await?;
     let mut found = Found {
+        what: C::ROWS,
         rows: ready.rows.unwrap_or_default(),
-        ..Found::default()
+        number: 0,
+        rooms: 0,
     };
-    run.second_look(|posts| {
-        for post in posts {
-            if all || found.posts < SHOWN {
-                println!("  {}", line(post));
+    run.second_look::<C>(|page| {
+        for row in page {
+            if all || found.number < SHOWN {
+                println!("  {}", row.line());
             }
-            found.posts += 1;
-            found.rooms += post.open_rooms;
+            found.number += 1;
+            found.rooms += row.open_rooms();
         }
     })
     .await?;
-    if !all && found.posts > SHOWN {
-        println!("  … and {} more; --dry-run lists all", found.posts - SHOWN);
+    if !all && found.number > SHOWN {
+        println!("  … and {} more; --dry-run lists all", found.number - SHOWN);
     }
     Ok(found)
 }
 
 /// What was missed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Found {
+    what: &'static str,
+    /// Of the table.
     rows: i64,
-    posts: usize,
+    number: usize,
     rooms: i64,
 }
 
 impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rows, posts, rooms } = self;
-        match posts {
-            0 => write!(f, "no delete was missed; the table has {rows} rows"),
-            _ => write!(
-                f,
-                "{posts} posts with {rooms} open rooms are not in the table any more, which has {rows} rows"
-            ),
+        let Self {
+            what,
+            rows,
+            number,
+            rooms,
+        } = self;
+        match (number, rooms) {
+            (0, _) => return write!(f, "no delete was missed; the table has {rows} rows"),
+            (_, 0) => write!(f, "{number} {what}")?,
+            _ => write!(f, "{number} {what} with {rooms} open rooms")?,
         }
+        write!(f, " are not in the table any more, which has {rows} rows")
     }
 }
 
-fn line(post: &Candidate) -> String {
-    let Candidate {
-        trade_post_id,
-        title,
-        status,
-        open_rooms,
-    } = post;
-    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
-    // A title is a member's text, and a terminal obeys some characters.
-    let title: String = text(title)
-        .chars()
-        .map(|char| if char.is_control() { '\u{fffd}' } else { char })
-        .collect();
-    format!(
-        "post {trade_post_id}  {}  {open_rooms} open rooms  {title}",
-        text(status)
-    )
+impl Shown for PostCandidate {
+    const ROWS: &str = "posts";
+
+    fn line(&self) -> String {
+        let Self {
+            trade_post_id,
+            title,
+            status,
+            open_rooms,
+        } = self;
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+        // A title is a member's text, and a terminal obeys some characters.
+        let title: String = text(title)
+            .chars()
+            .map(|char| if char.is_control() { '\u{fffd}' } else { char })
+            .collect();
+        format!(
+            "post {trade_post_id}  {}  {open_rooms} open rooms  {title}",
+            text(status)
+        )
+    }
+
+    fn open_rooms(&self) -> i64 {
+        self.open_rooms
+    }
+
+    fn question(found: usize) -> String {
+        format!("Close these {found} posts and erase their chats for good?")
+    }
+
+    fn done(run: &Reconciliation) -> String {
+        format!("closed {} posts and {} rooms", run.posts_closed, run.rooms_closed)
+    }
+}
+
+impl Shown for KeywordCandidate {
+    const ROWS: &str = "keywords";
+
+    /// What a member waits for is nobody else's business.
+    fn line(&self) -> String {
+        match self.member_id {
+            Some(member) => format!("keyword {} of member {member}", self.keyword_id),
+            None => format!("keyword {}", self.keyword_id),
+        }
+    }
+
+    fn open_rooms(&self) -> i64 {
+        0
+    }
+
+    fn question(found: usize) -> String {
+        format!("End these {found} keywords, so that nobody is told of new posts by them?")
+    }
+
+    fn done(run: &Reconciliation) -> String {
+        format!("ended {} keywords", run.keywords_ended)
+    }
 }
 
 /// Says what is new.
@@ -167,12 +277,17 @@ impl Progress {
         let now = match run.state {
             State::Waiting => "waiting for Debezium to begin".to_owned(),
             State::Scanning => match (&run.last_key, &run.maximum_key) {
-                (Some(last), Some(maximum)) => format!("reading the table: up to post {last} of {maximum}"),
+                (Some(last), Some(maximum)) => format!("reading the table: up to row {last} of {maximum}"),
                 _ => "reading the table".to_owned(),
             },
             State::Scanned => "the table is read; waiting until Kafka has all of it".to_owned(),
             State::Draining => "waiting until chat-service has read all of it".to_owned(),
-            State::Closing => format!("closing: {} posts", run.posts_closed),
+            // Of one of the two there are none.
+            State::Closing => format!(
+                "closing: {} of {}",
+                run.posts_closed + run.keywords_ended,
+                run.candidates.unwrap_or_default()
+            ),
             State::Ready | State::Done | State::Failed | State::Cancelled => return,
         };
         if now != self.said {

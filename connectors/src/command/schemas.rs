@@ -190,12 +190,12 @@ async fn set_compatibility(
 async fn keep(api: &RegistryApi, prefix: &str, folder: &Path) -> Result<(), Failure> {
     let mut all = BTreeMap::new();
     for table in Table::ALL {
-        let folder = folder.join(table.folder());
+        let folder = folder.join(table.short_name());
         let kept = history::read(&folder).map_err(|source| in_folder(&folder, source))?;
         all.insert(table, kept);
     }
     for (table, half, subject) in subjects(prefix) {
-        let folder = folder.join(table.folder());
+        let folder = folder.join(table.short_name());
         let kept = all.entry(table).or_default();
         for number in api.versions(&subject).await? {
             let Some(version) = api.version(&subject, number).await? else {
@@ -217,7 +217,7 @@ async fn keep(api: &RegistryApi, prefix: &str, folder: &Path) -> Result<(), Fail
             let name = history::file_name(next, half);
             fs::write(folder.join(&name), format!("{schema}\n"))
                 .map_err(|source| in_folder(&folder, source))?;
-            println!("{}/{name}: version {number} of {subject}", table.folder());
+            println!("{}/{name}: version {number} of {subject}", table.short_name());
             kept.push((next, half, schema));
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::ReconcileError;
-use crate::lsn::Lsn;
+use crate::{lsn::Lsn, schemas::Table};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -63,21 +63,54 @@ pub struct Reconciliation {
     pub candidates: Option<i64>,
     pub posts_closed: i64,
     pub rooms_closed: i64,
+    pub keywords_ended: i64,
 }
 
-/// A post that is live in chat-service and was not shown.
+/// A row that lives in chat-service and was not shown.
+pub trait Candidate: DeserializeOwned {
+    const TABLE: Table;
+    /// Where chat-service lists them.
+    const PATH: &str;
+
+    fn id(&self) -> i64;
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Candidate {
+pub struct PostCandidate {
     pub trade_post_id: i64,
     pub title: Option<String>,
     pub status: Option<String>,
     pub open_rooms: i64,
 }
 
+impl Candidate for PostCandidate {
+    const TABLE: Table = Table::TradePosts;
+    const PATH: &str = "candidates";
+
+    fn id(&self) -> i64 {
+        self.trade_post_id
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct KeywordCandidate {
+    pub keyword_id: i64,
+    pub member_id: Option<i64>,
+}
+
+impl Candidate for KeywordCandidate {
+    const TABLE: Table = Table::Keywords;
+    const PATH: &str = "keyword-candidates";
+
+    fn id(&self) -> i64 {
+        self.keyword_id
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
-pub struct Candidates {
-    pub items: Vec<Candidate>,
-    pub next_cursor: Option<String>,
+pub(super) struct Page<C> {
+    pub(super) items: Vec<C>,
+    pub(super) next_cursor: Option<String>,
 }
 
 impl ChatAdmin {
@@ -101,8 +134,8 @@ impl ChatAdmin {
         Ok(Self { http, base })
     }
 
-    pub(super) async fn begin(&self, id: &str, start: Lsn) -> Result<(), ReconcileError> {
-        let body = json!({ "id": id, "start_lsn": start.0 });
+    pub(super) async fn begin(&self, id: &str, table: Table, start: Lsn) -> Result<(), ReconcileError> {
+        let body = json!({ "id": id, "table": table, "start_lsn": start.0 });
         self.call::<Reconciliation>(Method::POST, &[], &[], Some(body))
             .await
             .map(drop)
@@ -112,14 +145,14 @@ impl ChatAdmin {
         self.call(Method::GET, &[id], &[], None).await
     }
 
-    pub(super) async fn candidates(
+    pub(super) async fn candidates<C: Candidate>(
         &self,
         id: &str,
         cursor: Option<&str>,
-    ) -> Result<Candidates, ReconcileError> {
+    ) -> Result<Page<C>, ReconcileError> {
         let mut query = vec![("limit", PAGE)];
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        self.call(Method::GET, &[id, "candidates"], &query, None).await
+        self.call(Method::GET, &[id, C::PATH], &query, None).await
     }
 
     pub(super) async fn drain(&self, id: &str, end: Lsn) -> Result<(), ReconcileError> {

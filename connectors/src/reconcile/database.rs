@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use tokio::time::{Instant, sleep};
 
-use super::{ReconcileError, Settings, TABLE};
-use crate::{database, lsn::Lsn, slot};
+use super::{ReconcileError, Settings};
+use crate::{database, lsn::Lsn, schemas::Table, slot};
 
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -93,13 +93,18 @@ impl Database {
     }
 
     /// Asks Debezium for an incremental snapshot of the table, by a signal with that id.
-    pub(super) async fn ask_for_snapshot(&self, settings: &Settings, id: &str) -> Result<(), ReconcileError> {
+    pub(super) async fn ask_for_snapshot(
+        &self,
+        settings: &Settings,
+        table: Table,
+        id: &str,
+    ) -> Result<(), ReconcileError> {
         let mut connection = self.connect().await?;
-        let (schema, table) = &settings.signal_table;
-        let data = serde_json::json!({ "data-collections": [TABLE], "type": "incremental" });
+        let (schema, signals) = &settings.signal_table;
+        let data = serde_json::json!({ "data-collections": [table.name()], "type": "incremental" });
         // Both names were checked to be names.
         let insert = format!(
-            r#"INSERT INTO "{schema}"."{table}" (id, type, data) VALUES ($1, 'execute-snapshot', $2)"#
+            r#"INSERT INTO "{schema}"."{signals}" (id, type, data) VALUES ($1, 'execute-snapshot', $2)"#
         );
         sqlx::query(AssertSqlSafe(insert))
             .bind(id)
@@ -109,14 +114,15 @@ impl Database {
         Ok(connection.close().await?)
     }
 
-    /// Those of the posts that are in the table.
-    pub(super) async fn existing(&self, posts: &[i64]) -> Result<Vec<i64>, ReconcileError> {
-        if posts.is_empty() {
+    /// Those of the rows that are in the table.
+    pub(super) async fn existing(&self, table: Table, ids: &[i64]) -> Result<Vec<i64>, ReconcileError> {
+        if ids.is_empty() {
             return Ok(Vec::new());
         }
         let mut connection = self.connect().await?;
-        let existing = sqlx::query_scalar("SELECT id FROM public.trade_posts WHERE id = ANY($1) ORDER BY id")
-            .bind(posts)
+        let existing = format!("SELECT id FROM {} WHERE id = ANY($1) ORDER BY id", table.name());
+        let existing = sqlx::query_scalar(AssertSqlSafe(existing))
+            .bind(ids)
             .fetch_all(&mut connection)
             .await?;
         connection.close().await?;

@@ -2,7 +2,7 @@
 //! was closed, unless it says so.
 
 use super::State;
-use crate::{ConnectError, database::DatabaseError};
+use crate::{ConnectError, database::DatabaseError, schemas::Table};
 
 /// `Display` leaves the source to the error chain.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,7 @@ pub enum ReconcileError {
     #[error(transparent)]
     NoDatabase(#[from] DatabaseError),
 
-    #[error("PostgreSQL refused; the role in --database-url has to read trade_posts and write signals")]
+    #[error("PostgreSQL refused; the role in --database-url has to read the tables and write signals")]
     Database(#[from] sqlx::Error),
 
     #[error(
@@ -101,12 +101,13 @@ pub enum ReconcileError {
     Cancelled { id: String },
 
     #[error(
-        "{} of the posts that were not shown are in the table ({}), so the snapshot did not show everything; nothing \
-         is closed. Look for dead letters of these posts, and begin anew",
-        posts.len(),
-        some(posts)
+        "{} of the rows that were not shown are in {} ({}), so the snapshot did not show everything; nothing is \
+         closed. Look for dead letters of these, and begin anew",
+        ids.len(),
+        table.name(),
+        some(ids)
     )]
-    Exist { posts: Vec<i64> },
+    Exist { table: Table, ids: Vec<i64> },
 }
 
 impl ReconcileError {

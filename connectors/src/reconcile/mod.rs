@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-pub use chat::{Candidate, Candidates, ChatAdmin, Reconciliation, State};
+use chat::Page;
+pub use chat::{Candidate, ChatAdmin, KeywordCandidate, PostCandidate, Reconciliation, State};
 pub use database::Database;
 pub use error::ReconcileError;
 pub use settings::Settings;
 
-use crate::{ConnectApi, ConnectError, offsets::Offsets, shipped::TABLE, status::Standing};
+use crate::{ConnectApi, ConnectError, offsets::Offsets, schemas::Table, status::Standing};
 
 /// Between two looks at how it goes.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -37,6 +38,7 @@ pub struct Reconciling<'a> {
     pub chat: &'a ChatAdmin,
     pub database: &'a Database,
     pub connector: &'a str,
+    pub table: Table,
     pub id: String,
     /// When it is given up.
     pub deadline: Instant,
@@ -98,22 +100,24 @@ impl<'a> Reconciling<'a> {
         database: &'a Database,
         connector: &'a str,
         settings: &Settings,
+        table: Table,
         timeout: Duration,
     ) -> Result<Self, ReconcileError> {
         let deadline = Instant::now() + timeout;
         no_other_snapshot(connect, connector, deadline).await?;
         let start = database.quiet_position(deadline).await?;
         let id = format!("reconcile-{}", uuid::Uuid::now_v7());
-        chat.begin(&id, start).await?;
+        chat.begin(&id, table, start).await?;
         let begun = Self {
             connect,
             chat,
             database,
             connector,
+            table,
             id,
             deadline,
         };
-        if let Err(error) = database.ask_for_snapshot(settings, &begun.id).await {
+        if let Err(error) = database.ask_for_snapshot(settings, table, &begun.id).await {
             // Else it would wait for a snapshot that nobody asked for.
             begun.cancel().await?;
             return Err(error);
@@ -178,12 +182,12 @@ impl<'a> Reconciling<'a> {
         self.chat.drain(&self.id, end).await
     }
 
-    /// Goes through all posts that were not shown, and asks PostgreSQL for each whether it is there. `found` is given
-    /// each page that is not.
+    /// Goes through all rows that were not shown, and asks PostgreSQL for each whether it is there. `found` is given
+    /// each page that is not. Rows of another table than this is about are none.
     ///
     /// # Errors
-    /// If a post is there that chat-service goes on to take for one that is not.
-    pub async fn second_look(&self, mut found: impl FnMut(&[Candidate])) -> Result<(), ReconcileError> {
+    /// If one is there that chat-service goes on to take for one that is not.
+    pub async fn second_look<C: Candidate>(&self, mut found: impl FnMut(&[C])) -> Result<(), ReconcileError> {
         let mut cursor: Option<String> = None;
         loop {
             let page = self.gone(cursor.as_deref()).await?;
@@ -195,20 +199,23 @@ impl<'a> Reconciling<'a> {
         }
     }
 
-    /// A page of posts of which PostgreSQL has none. One that was put back under its old id a moment ago is no
+    /// A page of rows of which PostgreSQL has none. One that was put back under its old id a moment ago is no
     /// candidate any more as soon as chat-service has heard of it.
-    async fn gone(&self, cursor: Option<&str>) -> Result<Candidates, ReconcileError> {
+    async fn gone<C: Candidate>(&self, cursor: Option<&str>) -> Result<Page<C>, ReconcileError> {
         let begun = Instant::now();
         loop {
-            let page = self.chat.candidates(&self.id, cursor).await?;
-            let ids: Vec<i64> = page.items.iter().map(|post| post.trade_post_id).collect();
-            let there = self.database.existing(&ids).await?;
+            let page: Page<C> = self.chat.candidates(&self.id, cursor).await?;
+            let ids: Vec<i64> = page.items.iter().map(Candidate::id).collect();
+            let there = self.database.existing(C::TABLE, &ids).await?;
             if there.is_empty() {
                 return Ok(page);
             }
             if begun.elapsed() > HEARSAY {
                 self.cancel().await?;
-                return Err(ReconcileError::Exist { posts: there });
+                return Err(ReconcileError::Exist {
+                    table: C::TABLE,
+                    ids: there,
+                });
             }
             sleep(PAUSE).await;
         }

@@ -1,7 +1,7 @@
 //! What a connector's configuration says about how it can be asked for a snapshot.
 
-use super::{ReconcileError, TABLE};
-use crate::Config;
+use super::ReconcileError;
+use crate::{Config, schemas::Table};
 
 /// What chat-service reads notifications from; the connector's topic prefix follows.
 const NOTIFICATION_TOPIC: &str = "__debezium-notification.";
@@ -15,6 +15,8 @@ pub struct Settings {
     pub slot: String,
     /// Rows that Debezium reads at once.
     pub chunk_size: String,
+    /// Tables that are captured.
+    pub tables: Vec<Table>,
 }
 
 impl Settings {
@@ -28,8 +30,14 @@ impl Settings {
         };
         let text = |setting: &'static str| config.get(setting).map(String::as_str).unwrap_or_default();
         let list = |setting: &'static str| -> Vec<&str> { text(setting).split(',').map(str::trim).collect() };
-        if !list("table.include.list").contains(&TABLE) {
-            return Err(wrong("table.include.list", format!("does not name {TABLE}")));
+        let included = list("table.include.list");
+        let tables: Vec<Table> = Table::ALL
+            .into_iter()
+            .filter(|table| included.contains(&table.name()))
+            .collect();
+        if !tables.contains(&Table::TradePosts) {
+            let problem = format!("does not name {}", Table::TradePosts.name());
+            return Err(wrong("table.include.list", problem));
         }
         if !list("notification.enabled.channels").contains(&"sink") {
             let problem = "does not name sink, so nobody hears how a snapshot goes".to_owned();
@@ -58,6 +66,7 @@ impl Settings {
                 "" => "1024".to_owned(),
                 size => size.to_owned(),
             },
+            tables,
         })
     }
 }
@@ -86,6 +95,11 @@ mod tests {
             (settings.slot.as_str(), settings.chunk_size.as_str()),
             ("trade_cdc", "1024")
         );
+        assert_eq!(settings.tables, Table::ALL);
+        let mut earlier = shipped();
+        earlier.insert("table.include.list".to_owned(), "public.trade_posts".to_owned());
+        let settings = Settings::of("trade-posts", &earlier).unwrap();
+        assert_eq!(settings.tables, [Table::TradePosts]);
     }
 
     #[test]

@@ -109,7 +109,7 @@ mod tests {
 
     fn all(table: Table) -> Vec<(u32, Half, String)> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history");
-        read(&folder.join(table.folder())).unwrap()
+        read(&folder.join(table.short_name())).unwrap()
     }
 
     /// Records that were written with any of them can still lie in a topic.
@@ -123,7 +123,7 @@ mod tests {
                     problems,
                     [""; 0],
                     "{}/{}",
-                    table.folder(),
+                    table.short_name(),
                     file_name(number, half)
                 );
             }
@@ -140,7 +140,7 @@ mod tests {
                     newest(table, half),
                     last,
                     "name {}/{} in history.rs",
-                    table.folder(),
+                    table.short_name(),
                     file_name(*number, half)
                 );
             }

@@ -11,7 +11,8 @@ use std::fmt;
 use crate::shipped;
 
 /// A captured table that chat-service reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Table {
     TradePosts,
     Keywords,
@@ -20,17 +21,21 @@ pub enum Table {
 impl Table {
     pub const ALL: [Self; 2] = [Self::TradePosts, Self::Keywords];
 
-    /// The topic of its changes.
-    pub fn topic(self, prefix: &str) -> String {
-        let table = match self {
+    /// Its schema and name in PostgreSQL.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::TradePosts => shipped::TABLE,
             Self::Keywords => shipped::KEYWORDS,
-        };
-        format!("{prefix}.{table}")
+        }
     }
 
-    /// The table's part of `schemas/history`.
-    pub fn folder(self) -> &'static str {
+    /// The topic of its changes.
+    pub fn topic(self, prefix: &str) -> String {
+        format!("{prefix}.{}", self.name())
+    }
+
+    /// What commands call it, and its folder in `schemas/history`.
+    pub fn short_name(self) -> &'static str {
         match self {
             Self::TradePosts => "trade-posts",
             Self::Keywords => "keywords",

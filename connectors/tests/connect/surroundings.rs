@@ -248,14 +248,17 @@ async fn keeps(world: &World, registry: &RegistryApi) {
     let folder = tempfile::tempdir().unwrap();
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/history");
     for table in Table::ALL {
-        let (from, to) = (shipped.join(table.folder()), folder.path().join(table.folder()));
+        let (from, to) = (
+            shipped.join(table.short_name()),
+            folder.path().join(table.short_name()),
+        );
         std::fs::create_dir(&to).unwrap();
         for file in std::fs::read_dir(from).unwrap() {
             let file = file.unwrap();
             std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
         }
     }
-    let posts = folder.path().join(Table::TradePosts.folder());
+    let posts = folder.path().join(Table::TradePosts.short_name());
     let before = std::fs::read_dir(&posts).unwrap().count();
     let path = folder.path().to_str().unwrap();
     let ended = schemas(world, &["keep", path]).await;

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use connectors::reconcile::State;
+use connectors::{
+    reconcile::{PostCandidate, State},
+    schemas::Table,
+};
 use local_stack::capture::Capture;
 
 use super::fill;
@@ -67,7 +70,7 @@ pub async fn run(world: &mut World, posts: i64) -> Report {
 
     let servers = Servers::of(world);
     let begun = Instant::now();
-    let run = servers.begin(bound).await;
+    let run = servers.begin(Table::TradePosts, bound).await;
     let mut scanned_in = Duration::ZERO;
     run.ready(|run| {
         if matches!(run.state, State::Waiting | State::Scanning) {
@@ -79,7 +82,7 @@ pub async fn run(world: &mut World, posts: i64) -> Report {
     let known_in = begun.elapsed();
     let looking = Instant::now();
     let mut found = 0;
-    run.second_look(|page| found += page.len())
+    run.second_look(|page: &[PostCandidate]| found += page.len())
         .await
         .expect("none of them is there");
     let looked_in = looking.elapsed();

@@ -39,6 +39,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(reconciliations::list, reconciliations::begin))
         .routes(routes!(reconciliations::show))
         .routes(routes!(reconciliations::candidates))
+        .routes(routes!(reconciliations::keyword_candidates))
         .routes(routes!(reconciliations::drain))
         .routes(routes!(reconciliations::confirm))
         .routes(routes!(reconciliations::cancel))

@@ -36,6 +36,8 @@ pub struct NewReconciliation {
     /// Also the id of the signal that asks Debezium for the snapshot: 1 to 64 of a-z, A-Z, 0-9, `-`, `_`.
     #[schema(pattern = "^[0-9a-zA-Z_-]{1,64}$")]
     id: String,
+    #[serde(default)]
+    table: reconciliation::Table,
     /// A position in the log before which nothing is uncommitted, and behind which the signal is written.
     #[schema(minimum = 1)]
     start_lsn: i64,
@@ -53,6 +55,7 @@ pub struct Drain {
 #[schema(as = Reconciliation)]
 pub struct ReconciliationView {
     id: String,
+    table: reconciliation::Table,
     state: reconciliation::State,
     /// Why it failed.
     #[schema(required)]
@@ -68,11 +71,12 @@ pub struct ReconciliationView {
     /// Rows that the table had, once all of them were read.
     #[schema(required)]
     rows: Option<i64>,
-    /// Posts that are live here and were not shown.
+    /// Posts or keywords that are live here and were not shown.
     #[schema(required)]
     candidates: Option<i64>,
     posts_closed: i64,
     rooms_closed: i64,
+    keywords_ended: i64,
     requested_at: DateTime<Utc>,
     /// When its state became what it is.
     changed_at: DateTime<Utc>,
@@ -111,6 +115,24 @@ struct CandidateView {
     open_rooms: i64,
 }
 
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct KeywordCandidates {
+    items: Vec<KeywordCandidate>,
+    #[schema(required)]
+    next_cursor: Option<String>,
+    #[schema(required)]
+    previous_cursor: Option<String>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct KeywordCandidate {
+    keyword_id: i64,
+    /// Of the keyword's newest change that is known here.
+    lsn: i64,
+    #[schema(required)]
+    member_id: Option<i64>,
+}
+
 /// For the document.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -135,7 +157,7 @@ pub struct Id {
 )]
 pub async fn begin(
     State(app): State<Arc<App>>,
-    Json(NewReconciliation { id, start_lsn }): Json<NewReconciliation>,
+    Json(NewReconciliation { id, table, start_lsn }): Json<NewReconciliation>,
 ) -> Result<(StatusCode, Json<ReconciliationView>), ApiError> {
     let fitting = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(fitting) {
@@ -145,7 +167,11 @@ pub async fn begin(
         });
     }
     let start_lsn = position("start_lsn", start_lsn)?;
-    match app.store.begin_reconciliation(&id, start_lsn, now()).await? {
+    match app
+        .store
+        .begin_reconciliation(&id, table, start_lsn, now())
+        .await?
+    {
         Begun::New(begun) => Ok((StatusCode::CREATED, Json(begun.into()))),
         Begun::Unfinished(other) => Err(ApiError::Reconciling(other.id)),
         Begun::Used => Err(ApiError::ReconciliationIdUsed),
@@ -205,7 +231,7 @@ pub async fn show(
 
 /// List the posts that its snapshot did not show
 ///
-/// Before it is `ready` these are all that it has not shown yet.
+/// Before it is `ready` these are all that it has not shown yet. One of keywords has none.
 #[utoipa::path(
     get,
     path = "/admin/v1/reconciliations/{id}/candidates",
@@ -228,13 +254,61 @@ pub async fn candidates(
         .reconciliation(&id)
         .await?
         .ok_or(ApiError::NoReconciliation)?;
-    let found = app
-        .store
-        .missed(run.span.start_lsn, asked.edge, asked.rows())
-        .await?;
+    let found = match run.table {
+        reconciliation::Table::TradePosts => {
+            let start = run.span.start_lsn;
+            app.store.missed(start, asked.edge, asked.rows()).await?
+        }
+        reconciliation::Table::Keywords => Vec::new(),
+    };
     let page = asked.page(found, |missed| missed.post.id);
     Ok(Json(Candidates {
         items: page.items.into_iter().map(CandidateView::from).collect(),
+        next_cursor: page.next_cursor,
+        previous_cursor: page.previous_cursor,
+    }))
+}
+
+/// List the keywords that its snapshot did not show
+///
+/// As with posts; one of posts has none.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/reconciliations/{id}/keyword-candidates",
+    operation_id = "list_reconciliation_keyword_candidates",
+    tag = "reconciliations",
+    params(Id, Wanted),
+    responses(
+        (status = 200, description = "A page of keywords that are live here and were not shown, by id.", body = KeywordCandidates),
+        (status = 404, description = "`not-found`: there is no such reconciliation."),
+    ),
+)]
+pub async fn keyword_candidates(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<KeywordCandidates>, ApiError> {
+    let asked = Asked::new(format!("keyword-candidates-{id}"), &wanted)?;
+    let run = app
+        .store
+        .reconciliation(&id)
+        .await?
+        .ok_or(ApiError::NoReconciliation)?;
+    let found = match run.table {
+        reconciliation::Table::TradePosts => Vec::new(),
+        reconciliation::Table::Keywords => {
+            let start = run.span.start_lsn;
+            app.store.missed_keywords(start, asked.edge, asked.rows()).await?
+        }
+    };
+    let page = asked.page(found, |keyword| keyword.id);
+    let items = page.items.into_iter().map(|keyword| KeywordCandidate {
+        keyword_id: keyword.id,
+        lsn: keyword.lsn,
+        member_id: keyword.live.map(|live| live.member_id),
+    });
+    Ok(Json(KeywordCandidates {
+        items: items.collect(),
         next_cursor: page.next_cursor,
         previous_cursor: page.previous_cursor,
     }))
@@ -267,7 +341,7 @@ pub async fn drain(
 
 /// Close what it found
 ///
-/// The posts that are live here and were not shown are closed as if their deletes had come.
+/// The posts that are live here and were not shown are closed as if their deletes had come, or the keywords ended.
 #[utoipa::path(
     post,
     path = "/admin/v1/reconciliations/{id}/confirm",
@@ -340,6 +414,7 @@ impl From<Reconciliation> for ReconciliationView {
     fn from(run: Reconciliation) -> Self {
         Self {
             id: run.id,
+            table: run.table,
             state: run.state,
             reason: run.reason,
             start_lsn: run.span.start_lsn,
@@ -350,6 +425,7 @@ impl From<Reconciliation> for ReconciliationView {
             candidates: run.candidates,
             posts_closed: run.closed.posts,
             rooms_closed: run.closed.rooms,
+            keywords_ended: run.closed.keywords,
             requested_at: time(run.requested_at),
             changed_at: time(run.changed_at),
         }
