@@ -127,7 +127,7 @@ impl Reconciler {
 
     async fn end_keywords(&self, leased: &mut Leased) -> std::result::Result<bool, Failure> {
         let Pipeline { store, metrics, .. } = &*self.pipeline;
-        if store.end_missed(leased, AT_ONCE, now()).await? > 0 {
+        if store.end_missed(leased, AT_ONCE, now()).await? {
             store.closed_missed(leased, now(), LEASE).await?;
             return Ok(true);
         }

@@ -205,17 +205,20 @@ impl Store {
         Ok(Some(closed))
     }
 
-    /// Ends the next `limit` keywords at most. Answers how many that were; none if there are no more.
-    pub async fn end_missed(&self, leased: &mut Leased, limit: i64, now: DateTime) -> Result<u64> {
+    /// Ends the next `limit` keywords at most, and counts them. Answers whether there were any.
+    pub async fn end_missed(&self, leased: &mut Leased, limit: i64, now: DateTime) -> Result<bool> {
         let lsn = leased.reconciliation.span.start_lsn;
         let next = self.missed_keywords(lsn, None, limit).await?;
+        if next.is_empty() {
+            return Ok(false);
+        }
         let ids: Vec<i64> = next.iter().map(|keyword| keyword.id).collect();
         let mut still = keyword_not_seen_since(lsn);
         still.insert("_id", doc! { "$in": ids });
         let ended = self.keywords.update_many(still, Kept::ended(lsn, now)).await?;
         let closed = &mut leased.reconciliation.closed.keywords;
         *closed = closed.saturating_add_unsigned(ended.modified_count);
-        Ok(ended.modified_count)
+        Ok(true)
     }
 
     /// How many rooms the deletions of these posts have closed, now or by somebody who died before it was said.

@@ -66,6 +66,16 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
     let database = Database::new(options.database_url.as_deref().unwrap_or_default())?;
     let connector = options.connector.as_str();
     let settings = reconcile::check(connect, &database, connector).await?;
+    if let Some(table) = options.table
+        && !settings.tables.contains(&table)
+    {
+        let wrong = ReconcileError::Setting {
+            connector: options.connector,
+            setting: "table.include.list",
+            problem: format!("does not name {}", table.name()),
+        };
+        return Err(wrong.into());
+    }
     let repair = Repair {
         connect,
         chat: &chat,
