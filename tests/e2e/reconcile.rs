@@ -500,9 +500,11 @@ async fn an_interrupted_repair_closes_nothing_and_a_confirmed_one_is_finished_wh
             }
         );
 
-        // Confirmed, and killed at once.
+        // Away for a moment while the command waits for it, then confirmed, and killed at once.
         let run = servers.begin(Table::TradePosts, TIMEOUT).await;
-        assert_eq!(run.ready(|_| {}).await.unwrap().candidates, Some(3_000));
+        let (ready, again) = tokio::join!(run.ready(|_| {}), world.chat.server.restart());
+        again.unwrap();
+        assert_eq!(ready.unwrap().candidates, Some(3_000));
         let url = format!(
             "{}/admin/v1/reconciliations/{}/confirm",
             world.chat.admin_url(),

@@ -138,7 +138,11 @@ impl<'a> Reconciling<'a> {
             tell(&run);
             match run.state {
                 State::Ready => return Ok(run),
-                State::Scanned => self.drain().await?,
+                State::Scanned => match self.drain().await {
+                    // The next look is patient, and shows whether it was told.
+                    Err(error) if error.is_transient() => {}
+                    told => told?,
+                },
                 State::Failed => {
                     return Err(ReconcileError::Failed {
                         id: run.id,
@@ -204,7 +208,7 @@ impl<'a> Reconciling<'a> {
     async fn gone<C: Candidate>(&self, cursor: Option<&str>) -> Result<Page<C>, ReconcileError> {
         let begun = Instant::now();
         loop {
-            let page: Page<C> = self.chat.candidates(&self.id, cursor).await?;
+            let page: Page<C> = patiently(async || self.chat.candidates(&self.id, cursor).await).await?;
             let ids: Vec<i64> = page.items.iter().map(Candidate::id).collect();
             let there = self.database.existing(C::TABLE, &ids).await?;
             if there.is_empty() {
@@ -229,12 +233,23 @@ impl<'a> Reconciling<'a> {
         &self,
         mut tell: impl FnMut(&Reconciliation),
     ) -> Result<Reconciliation, ReconcileError> {
-        self.chat.confirm(&self.id).await?;
+        let mut is_heard = false;
         loop {
             let run = self.look().await?;
             tell(&run);
-            if run.state == State::Done {
-                return Ok(run);
+            match run.state {
+                State::Done => return Ok(run),
+                State::Closing => {}
+                // The first time, or an instance was away when it was asked.
+                _ if !is_heard => match self.chat.confirm(&self.id).await {
+                    Err(error) if error.is_transient() => {}
+                    heard => {
+                        heard?;
+                        is_heard = true;
+                        continue;
+                    }
+                },
+                _ => {}
             }
             sleep(PAUSE).await;
         }
@@ -248,14 +263,19 @@ impl<'a> Reconciling<'a> {
         self.chat.cancel(&self.id).await
     }
 
-    /// How it stands. An instance of chat-service may be away for a moment.
+    /// How it stands.
     async fn look(&self) -> Result<Reconciliation, ReconcileError> {
-        let begun = Instant::now();
-        loop {
-            match self.chat.show(&self.id).await {
-                Err(error) if error.is_transient() && begun.elapsed() < PATIENCE => sleep(PAUSE).await,
-                answer => return answer,
-            }
+        patiently(async || self.chat.show(&self.id).await).await
+    }
+}
+
+/// Asks again: an instance of chat-service may be away for a moment.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, ReconcileError>) -> Result<T, ReconcileError> {
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if error.is_transient() && begun.elapsed() < PATIENCE => sleep(PAUSE).await,
+            answer => return answer,
         }
     }
 }
