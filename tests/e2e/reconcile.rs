@@ -33,6 +33,7 @@ use futures_util::TryStreamExt;
 use local_stack::{capture::Capture, progress::Progress, services};
 use mongodb::bson::{Document, doc};
 use reqwest::Method;
+use sqlx::{Postgres, Transaction};
 use tokio::{process::Command, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -239,7 +240,8 @@ async fn looked_at_and_left(world: &World, missed: &BTreeSet<i64>, renamed: i64)
     let strange = cli(world, &["--table", "posts"]).await;
     assert_eq!(strange.code, Some(2), "{strange:?}");
     assert!(strange.err.contains("trade-posts or keywords"), "{}", strange.err);
-    let left = begun_and_left(world).await;
+    let (left, held) = begun_and_left(world).await;
+    held.rollback().await.unwrap();
     let refused = cli(world, &["--yes"]).await;
     assert_eq!(refused.code, Some(4), "{refused:?}");
     assert!(
@@ -270,11 +272,16 @@ fn capture(world: &World) -> Capture {
     capture
 }
 
-/// Begins a reconciliation and goes away as soon as the table is being read. Answers its id.
-async fn begun_and_left(world: &World) -> String {
+/// Begins a reconciliation and goes away as soon as the table is being read. Answers its id, and what keeps the
+/// reading from coming to its end.
+async fn begun_and_left(world: &World) -> (String, Transaction<'static, Postgres>) {
     let servers = Servers::of(world);
     let run = servers.begin(Table::TradePosts, TIMEOUT).await;
     let id = run.id.clone();
+    // Where Debezium writes a row before it reads the next chunk.
+    let mut held = world.sql.begin().await.unwrap();
+    let lock = sqlx::query("LOCK TABLE debezium_signal IN SHARE MODE");
+    lock.execute(&mut *held).await.unwrap();
     let (seen, first) = tokio::sync::oneshot::channel();
     let mut seen = Some(seen);
     let reading = run.ready(|run| {
@@ -288,7 +295,7 @@ async fn begun_and_left(world: &World) -> String {
         ready = reading => panic!("it was not left: {ready:?}"),
         seen = first => seen.unwrap(),
     }
-    id
+    (id, held)
 }
 
 #[derive(Debug)]
@@ -466,11 +473,12 @@ async fn an_interrupted_repair_closes_nothing_and_a_confirmed_one_is_finished_wh
 
         // The connector is stopped while it reads the table, and the repair is given up.
         let servers = Servers::of(world);
-        let left = begun_and_left(world).await;
+        let (left, held) = begun_and_left(world).await;
         ask_connect(world, Method::PUT, "stop").await;
         let scanning = world.store.reconciliation(&left).await.unwrap().unwrap();
         assert_eq!(scanning.state, reconciliation::State::Scanning);
         servers.chat.cancel(&left).await.unwrap();
+        held.rollback().await.unwrap();
         ask_connect(world, Method::PUT, "resume").await;
         let config = Capture::of_database(&world.name);
         eventually("the connector runs again", BOUND, async || {
