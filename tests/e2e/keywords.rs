@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chat_service::store::posts::PostState;
 use e2e::{
     eventually::{eventually, eventually_is},
     reader::Reader,
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     BOUND,
-    again::{consumed, snapshot},
+    again::{consumed, has_passed, snapshot},
     new_post,
 };
 
@@ -151,6 +152,10 @@ async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
 
         // Both topics are read again, by a group that has read nothing.
         seller.delete_post(post).await.unwrap();
+        eventually_is("the post's state", BOUND, PostState::Deleted, async || {
+            world.store.post(post).await.unwrap().unwrap().state
+        })
+        .await;
         consumed(world, &world.name).await;
         let told_before = snapshot(world).await;
         stop(&world.chat).await;
@@ -158,11 +163,7 @@ async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
         let options = world.chat_options().env("KAFKA_GROUP_ID", &group);
         world.chat = services::spawn_chat(world.stack, options).await.unwrap();
         consumed(world, &group).await;
-        let ends = world.keywords_topic().end_offsets().await;
-        eventually_is("committed offsets", BOUND, ends, async || {
-            world.keywords_topic().committed(&group).await
-        })
-        .await;
+        has_passed(&world.keywords_topic(), &group).await;
         eventually_is("posts to be matched", BOUND, 0, async || {
             let due = doc! { "match_at": { "$exists": true } };
             world.store.posts.count_documents(due).await.unwrap()
