@@ -1,7 +1,7 @@
 //! What is shipped for the trade posts: the connector's configuration, and the names in it. Other
 //! connectors are compared with it.
 
-use crate::Config;
+use crate::{Config, schemas::Table};
 
 /// `connectors/trade-posts.json`.
 const CONNECTOR: &str = include_str!("../trade-posts.json");
@@ -55,8 +55,8 @@ impl Names {
         Self {
             slot: setting("slot.name"),
             publication: setting("publication.name"),
-            topic: format!("{topic_prefix}.{TABLE}"),
-            keywords_topic: format!("{topic_prefix}.{KEYWORDS}"),
+            topic: Table::TradePosts.topic(&topic_prefix),
+            keywords_topic: Table::Keywords.topic(&topic_prefix),
             topic_prefix,
         }
     }

@@ -32,7 +32,7 @@ async fn read_records(world: &World) -> usize {
 }
 
 /// Waits until chat-service's admin API tells of so many gaps.
-async fn suspected(world: &World, gaps: usize) {
+pub async fn suspected(world: &World, gaps: usize) {
     let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
     eventually_is("the consumer tells", BOUND, Value::from(gaps), async || {
         let consumer: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();

@@ -15,10 +15,9 @@ use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
 };
-use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
 
-use crate::{BOUND, insert_posts};
+use crate::{BOUND, gaps::suspected, insert_posts};
 
 /// Commits offsets for the world's group that no record has. The group has to be empty, which it is once the
 /// session of a member with a name has run out.
@@ -118,12 +117,7 @@ async fn expire(world: &mut World, mut known: BTreeSet<String>) {
     })
     .await;
     assert_eq!(gaps(world).await, known);
-    eventually_is("the consumer tells", BOUND, json!(known.len()), async || {
-        let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
-        let consumer: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-        consumer["suspected_gaps"].clone()
-    })
-    .await;
+    suspected(world, known.len()).await;
     let unread = world
         .store
         .posts

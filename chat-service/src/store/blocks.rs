@@ -13,7 +13,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Edge, Store, is_duplicate_key, transaction::Conflict};
+use super::{Edge, Store, beyond, is_duplicate_key, transaction::Conflict};
 use crate::room::Refusal;
 
 /// A block as it is stored; unique by its two members.
@@ -134,18 +134,7 @@ impl Store {
         edge: Option<Edge<ObjectId>>,
         rows: i64,
     ) -> Result<Vec<Block>> {
-        let mut filter = doc! { "blocker_id": blocker };
-        let order = match edge {
-            None => -1,
-            Some(Edge::After(id)) => {
-                filter.insert("_id", doc! { "$lt": id });
-                -1
-            }
-            Some(Edge::Before(id)) => {
-                filter.insert("_id", doc! { "$gt": id });
-                1
-            }
-        };
+        let (filter, order) = beyond(doc! { "blocker_id": blocker }, edge, -1);
         self.blocks
             .find(filter)
             .sort(doc! { "_id": order })

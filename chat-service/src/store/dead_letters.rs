@@ -11,7 +11,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Edge, Store};
+use super::{Edge, Store, beyond};
 
 /// What tells one record from another; the fields of a unique index.
 pub const IDENTITY: [&str; 4] = ["topic", "partition", "offset", "timestamp"];
@@ -89,11 +89,7 @@ impl Store {
 
     /// Dead letters in the order in which they were kept.
     pub async fn dead_letters(&self, edge: Option<Edge<ObjectId>>, limit: i64) -> Result<Vec<Summary>> {
-        let (filter, order) = match edge {
-            None => (Document::new(), 1),
-            Some(Edge::After(id)) => (doc! { "_id": { "$gt": id } }, 1),
-            Some(Edge::Before(id)) => (doc! { "_id": { "$lt": id } }, -1),
-        };
+        let (filter, order) = beyond(Document::new(), edge, 1);
         self.dead_letters
             .clone_with_type::<Summary>()
             .find(filter)

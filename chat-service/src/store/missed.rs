@@ -15,7 +15,7 @@ use mongodb::{
 use serde::Deserialize;
 
 use super::{
-    Edge, Store,
+    Edge, Store, beyond,
     closing::Closing,
     deletions::Deletion,
     indexes::rooms_by_post,
@@ -62,7 +62,7 @@ impl Store {
 
     /// The posts among them, in the order of their ids.
     pub async fn missed(&self, start_lsn: i64, edge: Option<Edge<i64>>, limit: i64) -> Result<Vec<Missed>> {
-        let (filter, order) = beside(not_seen_since(start_lsn), edge);
+        let (filter, order) = beyond(not_seen_since(start_lsn), edge, 1);
         let posts: Vec<TradePost> = self
             .posts
             .find(filter)
@@ -90,7 +90,7 @@ impl Store {
         edge: Option<Edge<i64>>,
         limit: i64,
     ) -> Result<Vec<Kept>> {
-        let (filter, order) = beside(keyword_not_seen_since(start_lsn), edge);
+        let (filter, order) = beyond(keyword_not_seen_since(start_lsn), edge, 1);
         self.keywords
             .find(filter)
             .sort(doc! { "_id": order })
@@ -279,22 +279,6 @@ fn not_seen_since(start_lsn: i64) -> Document {
 
 fn keyword_not_seen_since(start_lsn: i64) -> Document {
     doc! { "gram": { "$exists": true }, "lsn": { "$lt": start_lsn } }
-}
-
-/// The filter for what is beyond the edge, and the order away from it.
-fn beside(mut filter: Document, edge: Option<Edge<i64>>) -> (Document, i32) {
-    let order = match edge {
-        None => 1,
-        Some(Edge::After(id)) => {
-            filter.insert("_id", doc! { "$gt": id });
-            1
-        }
-        Some(Edge::Before(id)) => {
-            filter.insert("_id", doc! { "$lt": id });
-            -1
-        }
-    };
-    (filter, order)
 }
 
 fn until(now: DateTime, term: Duration) -> DateTime {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mongodb::{
     Client, Collection, Database,
-    bson::{DateTime, Document, doc},
+    bson::{Bson, DateTime, Document, doc},
     error::{Error, ErrorKind, Result, WriteFailure},
     event::{EventHandler, cmap::CmapEvent},
     options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern},
@@ -191,6 +191,19 @@ impl<K> Edge<K> {
             Self::Before(row) => Edge::Before(key(row)),
         }
     }
+}
+
+/// What `filter` leaves beyond the edge of a list by `_id`, which goes up (`order` 1) or down (-1), and the order away
+/// from the edge.
+fn beyond<K: Into<Bson>>(mut filter: Document, edge: Option<Edge<K>>, order: i32) -> (Document, i32) {
+    let (id, order) = match edge {
+        None => return (filter, order),
+        Some(Edge::After(id)) => (id, order),
+        Some(Edge::Before(id)) => (id, -order),
+    };
+    let side = if order > 0 { "$gt" } else { "$lt" };
+    filter.insert("_id", doc! { side: id });
+    (filter, order)
 }
 
 /// The part of a sequence that a page shows: the newest first, or the oldest first behind `after`.

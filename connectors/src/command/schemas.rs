@@ -10,7 +10,7 @@ use anstream::println;
 use clap::{Args, Subcommand, ValueEnum};
 use connectors::{
     registry::{RegistryApi, Version},
-    schemas::{Half, Table, check, history},
+    schemas::{Half, Table, check, history, subjects},
 };
 
 use crate::failure::Failure;
@@ -90,12 +90,6 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         Command::SetCompatibility { level, dry_run } => set_compatibility(&api, prefix, level, dry_run).await,
         Command::Keep { folder } => keep(&api, prefix, &folder).await,
     }
-}
-
-/// The subjects of all captured tables.
-fn subjects(prefix: &str) -> impl Iterator<Item = (Table, Half, String)> {
-    let halves = move |table: Table| Half::BOTH.map(|half| (table, half, half.subject(&table.topic(prefix))));
-    Table::ALL.into_iter().flat_map(halves)
 }
 
 async fn check(api: &RegistryApi, prefix: &str) -> Result<(), Failure> {

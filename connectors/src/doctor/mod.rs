@@ -21,7 +21,7 @@ use crate::{
     kafka::Kafka,
     offsets::Offsets,
     registry::{RegistryApi, RegistryError},
-    schemas::{Half, Table},
+    schemas,
     servers::{Part, Servers},
     shipped::{self, Names},
     slot::{Slot, heartbeat_age, read as read_slot, read_settled as read_settled_slot},
@@ -311,11 +311,7 @@ fn of_offsets(
 async fn of_registry(api: &RegistryApi, topic_prefix: &str) -> Result<Vec<Finding>, RegistryError> {
     let known = api.subjects().await?;
     let mut subjects = Vec::new();
-    let all = Table::ALL
-        .into_iter()
-        .flat_map(|table| Half::BOTH.map(|half| (table, half)));
-    for (table, half) in all {
-        let name = half.subject(&table.topic(topic_prefix));
+    for (table, half, name) in schemas::subjects(topic_prefix) {
         let known = known.contains(&name);
         subjects.push(registry::Subject {
             table,

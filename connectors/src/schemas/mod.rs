@@ -60,6 +60,12 @@ impl Half {
     }
 }
 
+/// The subjects of all captured tables where topics begin with `prefix`.
+pub fn subjects(prefix: &str) -> impl Iterator<Item = (Table, Half, String)> {
+    let halves = move |table: Table| Half::BOTH.map(|half| (table, half, half.subject(&table.topic(prefix))));
+    Table::ALL.into_iter().flat_map(halves)
+}
+
 impl fmt::Display for Half {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

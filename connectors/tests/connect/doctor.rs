@@ -10,7 +10,7 @@ use connectors::{
         Patient, examine,
     },
     registry::RegistryApi,
-    schemas::{Half, Table, history},
+    schemas::{Half, Table, history, subjects},
     servers::Servers,
     shipped,
 };
@@ -48,6 +48,16 @@ fn patient(world: &World) -> Patient {
         role: shipped::ROLE.to_owned(),
         group: world.name.clone(),
         fence_ttl: Duration::from_hours(30 * 24),
+    }
+}
+
+/// Of the shipped names, on servers of its own.
+fn shipped_patient() -> Patient {
+    Patient {
+        connector: shipped::NAME.to_owned(),
+        role: shipped::ROLE.to_owned(),
+        group: "nobody".to_owned(),
+        fence_ttl: Duration::from_hours(1),
     }
 }
 
@@ -126,11 +136,8 @@ async fn becomes_healthy(world: &mut World, registry: &RegistryApi) {
         ],
     )
     .await;
-    for topic in [TOPIC, KEYWORDS_TOPIC] {
-        for half in Half::BOTH {
-            let subject = half.subject(topic);
-            registry.set_compatibility(&subject, "BACKWARD").await.unwrap();
-        }
+    for (.., subject) in subjects(&world.name) {
+        registry.set_compatibility(&subject, "BACKWARD").await.unwrap();
     }
     eventually("healthy", async || match complaints(&look(world).await) {
         none if none.is_empty() => Result::Ok(()),
@@ -358,12 +365,7 @@ async fn a_worker_without_the_plugin_is_told() {
         .await
         .unwrap();
     let api = ConnectApi::new(bare.url()).unwrap();
-    let patient = Patient {
-        connector: shipped::NAME.to_owned(),
-        role: shipped::ROLE.to_owned(),
-        group: "bare".to_owned(),
-        fence_ttl: Duration::from_hours(1),
-    };
+    let patient = shipped_patient();
     let seen = by_check(examine(&api, &Servers::default(), &patient).await);
     assert_eq!(seen["connect"].level, Ok, "{:?}", seen["connect"]);
     let plugin = &seen["plugin"];
@@ -396,12 +398,7 @@ async fn a_postgresql_that_is_set_otherwise_is_told() {
         database_url: Some(database_url),
         ..Servers::default()
     };
-    let patient = Patient {
-        connector: shipped::NAME.to_owned(),
-        role: shipped::ROLE.to_owned(),
-        group: "given_up".to_owned(),
-        fence_ttl: Duration::from_hours(1),
-    };
+    let patient = shipped_patient();
     let seen = eventually("given up", async || {
         sqlx::raw_sql("CHECKPOINT").execute(&mut superuser).await.unwrap();
         let seen = by_check(examine(&nobody, &servers, &patient).await);

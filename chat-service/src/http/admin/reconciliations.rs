@@ -223,10 +223,7 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<ReconciliationView>, ApiError> {
-    let found = app.store.reconciliation(&id).await?;
-    found
-        .map(|run| Json(run.into()))
-        .ok_or(ApiError::NoReconciliation)
+    Ok(Json(found(&app, &id).await?.into()))
 }
 
 /// List the posts that its snapshot did not show
@@ -249,19 +246,15 @@ pub async fn candidates(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Candidates>, ApiError> {
     let asked = Asked::new(format!("candidates-{id}"), &wanted)?;
-    let run = app
-        .store
-        .reconciliation(&id)
-        .await?
-        .ok_or(ApiError::NoReconciliation)?;
-    let found = match run.table {
+    let run = found(&app, &id).await?;
+    let missed = match run.table {
         reconciliation::Table::TradePosts => {
             let start = run.span.start_lsn;
             app.store.missed(start, asked.edge, asked.rows()).await?
         }
         reconciliation::Table::Keywords => Vec::new(),
     };
-    let page = asked.page(found, |missed| missed.post.id);
+    let page = asked.page(missed, |missed| missed.post.id);
     Ok(Json(Candidates {
         items: page.items.into_iter().map(CandidateView::from).collect(),
         next_cursor: page.next_cursor,
@@ -289,19 +282,15 @@ pub async fn keyword_candidates(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<KeywordCandidates>, ApiError> {
     let asked = Asked::new(format!("keyword-candidates-{id}"), &wanted)?;
-    let run = app
-        .store
-        .reconciliation(&id)
-        .await?
-        .ok_or(ApiError::NoReconciliation)?;
-    let found = match run.table {
+    let run = found(&app, &id).await?;
+    let missed = match run.table {
         reconciliation::Table::TradePosts => Vec::new(),
         reconciliation::Table::Keywords => {
             let start = run.span.start_lsn;
             app.store.missed_keywords(start, asked.edge, asked.rows()).await?
         }
     };
-    let page = asked.page(found, |keyword| keyword.id);
+    let page = asked.page(missed, |keyword| keyword.id);
     let items = page.items.into_iter().map(|keyword| KeywordCandidate {
         keyword_id: keyword.id,
         lsn: keyword.lsn,
@@ -390,6 +379,11 @@ pub async fn cancel(
         "the reconciliation was cancelled, nothing is closed"
     );
     Ok(cancelled)
+}
+
+async fn found(app: &App, id: &str) -> Result<Reconciliation, ApiError> {
+    let found = app.store.reconciliation(id).await?;
+    found.ok_or(ApiError::NoReconciliation)
 }
 
 fn answer(moved: Moved) -> Result<Json<ReconciliationView>, ApiError> {
