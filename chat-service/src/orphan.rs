@@ -17,7 +17,7 @@ use crate::{
 )]
 #[serde(rename_all = "snake_case")]
 pub enum OrphanKind {
-    /// An open room whose row has left the post's id, deleted or for another id.
+    /// An open room whose row has left the post's id, deleted or for another id, or whose id is another row's.
     OpenRoom,
     /// An open room whose post is not known.
     UnknownPost,
@@ -80,7 +80,11 @@ pub fn judge(room: &RoomFacts, parents: Parents<'_>) -> Option<OrphanKind> {
     match (room.state, room.closed_by) {
         (RoomState::Open, _) => match parents.post {
             None => Some(OrphanKind::UnknownPost),
-            Some(post) => post.end_of(room.generation).map(|_| OrphanKind::OpenRoom),
+            Some(post) => {
+                let row = room.generation;
+                let has_gone = post.end_of(row).is_some() || post.next_born(row).is_some();
+                has_gone.then_some(OrphanKind::OpenRoom)
+            }
         },
         (RoomState::Closed, Some(_)) => match parents.deletion {
             Some(DeletionState::Pending | DeletionState::Erasing) => None,
@@ -117,6 +121,7 @@ mod tests {
             generation: 10,
             deleted_at: None,
             ends: ends.iter().map(|(lsn, to)| End { lsn: *lsn, to: *to }).collect(),
+            births: Vec::new(),
         }
     }
 

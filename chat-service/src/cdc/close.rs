@@ -61,15 +61,17 @@ pub async fn end_again(store: &Store, post: i64, generation: i64, erase_after: D
         erase_after,
     };
     let known = store.post(post).await?;
-    let end = match known.map(|known| known.end_of(generation)) {
-        Some(Some(posts::End { lsn, to: Some(to) })) => End::Moved(Move { lsn, to }),
-        Some(Some(posts::End { lsn, to: None })) => End::Deleted(Deleted { lsn, times: None }),
-        // The row lives.
-        Some(None) => return Ok(0),
-        None => End::Deleted(Deleted {
-            lsn: generation,
-            times: None,
-        }),
+    let deleted = |lsn| End::Deleted(Deleted { lsn, times: None });
+    let end = match known {
+        Some(known) => match (known.end_of(generation), known.next_born(generation)) {
+            // Another row was there at the end, so nobody has told how this one went.
+            (end, Some(born)) if end.is_none_or(|end| end.lsn > born) => deleted(born - 1),
+            (Some(posts::End { lsn, to: Some(to) }), _) => End::Moved(Move { lsn, to }),
+            (Some(posts::End { lsn, to: None }), _) => deleted(lsn),
+            // The row lives.
+            (None, _) => return Ok(0),
+        },
+        None => deleted(generation),
     };
     effect.end(post, end).await
 }

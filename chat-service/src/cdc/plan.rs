@@ -21,8 +21,6 @@ pub enum Step {
 #[derive(Debug, PartialEq, Eq)]
 pub struct PostPlan {
     pub trade_post_id: i64,
-    /// Whether the batch has seen it being created: it is not known before, unless this is a replay.
-    pub is_created: bool,
     /// The post's last record of the batch.
     pub last: Position,
     /// Whether that record says that the row is gone. The tombstone behind a delete belongs to it,
@@ -34,6 +32,8 @@ pub struct PostPlan {
     pub earlier: Vec<Look>,
     /// Each time that a row has left this id, oldest first, whatever came after.
     pub ends: Vec<End>,
+    /// Each LSN at which a row was created with this id.
+    pub births: Vec<i64>,
     /// Where a tombstone lies before which the batch has nothing of this post.
     pub bare_tombstone: Option<Position>,
 }
@@ -140,12 +140,12 @@ impl Builder {
         let index = *self.index.entry(trade_post_id).or_insert_with(|| {
             posts.push(PostPlan {
                 trade_post_id,
-                is_created: false,
                 last: position,
                 last_is_delete: false,
                 state: None,
                 earlier: Vec::new(),
                 ends: Vec::new(),
+                births: Vec::new(),
                 bare_tombstone: None,
             });
             posts.len() - 1
@@ -161,8 +161,8 @@ impl PostPlan {
         self.last_is_delete = !matches!(change, Change::Upsert { .. });
         match change {
             Change::Upsert { lsn, post, created } => {
-                self.is_created |= created;
                 let born = created.then_some(lsn);
+                self.births.extend(born);
                 self.become_newer(NewState {
                     lsn,
                     row: Row::Lives { post, born },
@@ -183,6 +183,11 @@ impl PostPlan {
                 None => self.bare_tombstone = Some(position),
             },
         }
+    }
+
+    /// Whether the batch has seen it being created: it is not known before, unless this is a replay.
+    pub fn is_created(&self) -> bool {
+        !self.births.is_empty()
     }
 
     /// The newest delete, unless the batch has seen a row go to another id: then its ends are carried out
@@ -400,6 +405,8 @@ mod tests {
         assert_eq!(born(&[create(10), upsert(11)]), Some(10));
         assert_eq!(born(&[create(10), delete(20), create(30), upsert(31)]), Some(30));
         assert_eq!(born(&[upsert(31), create(30)]), None, "read again");
+        let plan = single([create(10), upsert(11), delete(20), create(30)]);
+        assert_eq!(plan.births, [10, 30]);
     }
 
     #[test]

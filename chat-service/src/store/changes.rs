@@ -55,7 +55,7 @@ impl Store {
     pub async fn tell_changes(&self, posts: &[PostPlan], known: &HashSet<i64>) -> Result<()> {
         let looks: Looks = posts
             .iter()
-            .filter(|post| !post.is_created || known.contains(&post.trade_post_id))
+            .filter(|post| !post.is_created() || known.contains(&post.trade_post_id))
             .filter_map(|post| Some((post.trade_post_id, post.looks()?)))
             .collect();
         if looks.is_empty() {
@@ -141,7 +141,9 @@ impl Store {
         for room in rooms {
             // The rooms of a row that has left its id are closed or go along, whatever is there now.
             let post = posts.get(&room.trade_post_id);
-            let post = post.filter(|post| post.end_of(room.generation).is_none());
+            let post = post.filter(|post| {
+                post.end_of(room.generation).is_none() && post.next_born(room.generation).is_none()
+            });
             let Some(newest) = post.and_then(TradePost::look) else {
                 continue;
             };

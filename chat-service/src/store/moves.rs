@@ -32,9 +32,16 @@ impl Store {
     /// Moves the open rooms of `from` to the id that the row was given, or has since. Answers whether
     /// there is such an id: else the row was deleted under it, and the rooms are to be closed where they are.
     pub async fn move_rooms(&self, from: i64, moved: Move) -> Result<bool> {
+        // Rooms of a row that was there before stay, and are closed by its end: a truncate, still to be read.
+        let born = self.post(from).await?.and_then(|post| post.last_born(moved.lsn));
+        let leaving = doc! {
+            "trade_post_id": from,
+            "state": "open",
+            "generation": { "$gte": born.unwrap_or(0), "$lte": moved.lsn },
+        };
         // None can be opened any more, as the id is fenced.
         let rooms = self.rooms.clone_with_type::<RoomKey>();
-        let rooms = rooms.find(leaving(from, moved)).projection(RoomKey::fields());
+        let rooms = rooms.find(leaving.clone()).projection(RoomKey::fields());
         let rooms = rooms.hint(Hint::Keys(rooms_by_post())).await?;
         let rooms: Vec<RoomKey> = rooms.try_collect().await?;
         if rooms.is_empty() {
@@ -45,7 +52,9 @@ impl Store {
         let mut transaction = self.transaction().await?;
         loop {
             transaction.begin().await?;
-            let lives = self.move_in(&mut transaction.session, from, moved, now()).await;
+            let lives = self
+                .move_in(&mut transaction.session, &leaving, moved, now())
+                .await;
             if let Some(lives) = transaction.end(lives).await? {
                 return Ok(lives);
             }
@@ -55,15 +64,11 @@ impl Store {
     async fn move_in(
         &self,
         session: &mut ClientSession,
-        from: i64,
+        leaving: &Document,
         moved: Move,
         now: DateTime,
     ) -> Result<bool> {
-        let mut open = self
-            .rooms
-            .find(leaving(from, moved))
-            .session(&mut *session)
-            .await?;
+        let mut open = self.rooms.find(leaving.clone()).session(&mut *session).await?;
         let rooms: Vec<Room> = open.stream(&mut *session).try_collect().await?;
         if rooms.is_empty() {
             return Ok(true);
@@ -81,7 +86,8 @@ impl Store {
             .map_ok(|room| (room.buyer_id, room.generation))
             .try_collect()
             .await?;
-        let looks: Vec<Look> = target.look().into_iter().collect();
+        let looks = target.look().filter(|_| target.next_born(lsn).is_none());
+        let looks: Vec<Look> = looks.into_iter().collect();
         let mut models: Vec<WriteModel> = Vec::new();
         let mut drafts = Vec::new();
         for mut room in rooms {
@@ -147,9 +153,4 @@ impl Store {
             .await?
             .ok_or_else(|| Error::custom("an upsert answered no document"))
     }
-}
-
-/// The rooms that go along.
-fn leaving(from: i64, moved: Move) -> Document {
-    doc! { "trade_post_id": from, "state": "open", "generation": { "$lte": moved.lsn } }
 }

@@ -40,6 +40,10 @@ pub struct TradePost {
     /// Each time that a row has left this id, in no order.
     #[serde(default)]
     pub ends: Vec<End>,
+    /// LSNs at which a row was created here, in no order. The first one may be left out: nobody had a room
+    /// before.
+    #[serde(default)]
+    pub births: Vec<i64>,
 }
 
 /// How a row has left its id.
@@ -56,9 +60,18 @@ impl TradePost {
         let later = self.ends.iter().filter(|end| end.lsn >= lsn);
         later.min_by_key(|end| end.lsn).copied()
     }
-}
 
-impl TradePost {
+    /// When the next row was created here after the one that was here at `lsn`, if that was seen. The other one
+    /// has gone before, also where its end is not known: a truncate is read from a partition of its own.
+    pub fn next_born(&self, lsn: i64) -> Option<i64> {
+        self.births.iter().filter(|born| **born > lsn).min().copied()
+    }
+
+    /// When the row that was here at `lsn` was created, if that was seen and another one was here before.
+    pub fn last_born(&self, lsn: i64) -> Option<i64> {
+        self.births.iter().filter(|born| **born <= lsn).max().copied()
+    }
+
     /// What it looks like now, if more is known than that it is there.
     pub fn look(&self) -> Option<Look> {
         Some(Look {

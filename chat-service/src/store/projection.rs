@@ -33,6 +33,8 @@ struct News {
     /// The post may have lived on since a generation behind this LSN.
     ended: Option<i64>,
     ends: Vec<Document>,
+    /// LSNs at which the batch has seen a row being created.
+    births: Vec<i64>,
     last: Document,
 }
 
@@ -147,11 +149,12 @@ impl News {
         let last = doc! { "partition": partition, "offset": offset, "is_delete": post.last_is_delete };
         Some(Self {
             id: post.trade_post_id,
-            is_created: post.is_created,
+            is_created: post.is_created(),
             lsn: *lsn,
             fields,
             ended,
             ends: ends.collect(),
+            births: post.births.clone(),
             last,
         })
     }
@@ -161,6 +164,9 @@ impl News {
         let mut document = doc! { "_id": self.id, "lsn": self.lsn };
         document.extend(self.fields.clone());
         document.insert("ends", self.ends.clone());
+        if self.births.len() > 1 {
+            document.insert("births", self.births.clone());
+        }
         document.insert("last", self.last.clone());
         document
     }
@@ -175,11 +181,17 @@ fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
             fields,
             ended,
             ends,
+            births,
             last,
             ..
         } = news;
         let own = doc! {
-            "lsn": *lsn, "fields": fields.clone(), "ended": *ended, "ends": ends.clone(), "last": last.clone(),
+            "lsn": *lsn,
+            "fields": fields.clone(),
+            "ended": *ended,
+            "ends": ends.clone(),
+            "births": births,
+            "last": last.clone(),
         };
         (news.id, own)
     }));
@@ -190,6 +202,7 @@ fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
         { "$eq": ["$state", "live"] },
         { "$gt": ["$generation", "$own.ended"] },
     ] };
+    let births = doc! { "births": { "$setUnion": [{ "$ifNull": ["$births", []] }, "$own.births"] } };
     // A replay does not take the memory of the last record back.
     let replayed = doc! { "$and": [
         { "$eq": ["$last.partition", "$own.last.partition"] },
@@ -200,6 +213,7 @@ fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
         { "$cond": [newer, taken_over, nothing()] },
         { "$cond": [lives_on, { "generation": "$generation" }, nothing()] },
         { "ends": { "$setUnion": [{ "$ifNull": ["$ends", []] }, "$own.ends"] } },
+        { "$cond": [{ "$eq": ["$own.births", []] }, nothing(), births] },
         { "last": { "$cond": [replayed, "$last", "$own.last"] } },
     ] };
     (

@@ -9,7 +9,10 @@ use chat_service::{
 };
 use serde_json::json;
 
-use crate::chat::{BUYER, Chat, create, delete, events};
+use crate::{
+    changes::{changed, told},
+    chat::{BUYER, Chat, SELLER, create, delete, events},
+};
 
 async fn post_of(chat: &Chat, room: &str) -> i64 {
     let shown = chat.get(BUYER, &format!("/v1/rooms/{room}")).await;
@@ -150,4 +153,61 @@ async fn a_room_that_is_about_to_be_closed_is_not_taken_for_one_of_the_next_row(
     assert_eq!(chat.capture(batch).await, 1);
     assert_eq!(post_of(&chat, new.body["id"].as_str().unwrap()).await, 1);
     is_closed(&chat, &old).await;
+}
+
+/// A truncate is read from a partition of its own: the rows that came after it may be known before.
+#[tokio::test]
+async fn rooms_of_a_row_that_a_truncate_took_are_nobody_elses_until_it_is_read() {
+    let chat = Chat::start().await;
+    // Another row is created with the id, changed, and given the next id.
+    chat.on_sale(1, 10).await;
+    let first = chat.room(1).await;
+    chat.capture([(1, 2, create(30)), (1, 3, changed(31, "다른 자전거", "on_sale"))])
+        .await;
+    let shown = chat.get(BUYER, &format!("/v1/rooms/{first}")).await;
+    assert_eq!(
+        shown.body["trade_post"],
+        json!({ "id": 1, "title": null, "status": null })
+    );
+    let second = chat.room(1).await;
+    assert_ne!(first, second);
+    chat.capture([(1, 4, changed(32, "다른 자전거", "reserved"))])
+        .await;
+    chat.capture([(1, 5, Change::Move { lsn: 40, to: 2 }), (1, 6, Change::Tombstone)])
+        .await;
+    assert_eq!(
+        (post_of(&chat, &first).await, post_of(&chat, &second).await),
+        (1, 2)
+    );
+
+    // A row is given another id, and another row is created with that.
+    chat.on_sale(5, 10).await;
+    let moved = chat.room(5).await;
+    chat.capture([
+        (6, 1, create(15)),
+        (6, 2, create(30)),
+        (6, 3, changed(31, "또 다른 자전거", "on_sale")),
+    ])
+    .await;
+    chat.capture([(5, 2, Change::Move { lsn: 15, to: 6 })]).await;
+    assert_eq!(post_of(&chat, &moved).await, 6);
+    let third = chat.room(6).await;
+    assert_ne!(moved, third);
+
+    assert_eq!(chat.truncate(20).await, 2);
+    for closed in [&first, &moved] {
+        is_closed(&chat, closed).await;
+    }
+    assert_eq!(
+        (post_of(&chat, &second).await, post_of(&chat, &third).await),
+        (2, 6)
+    );
+    for member in [BUYER, SELLER] {
+        let expected = [("다른 자전거".to_owned(), "reserved".to_owned())];
+        assert_eq!(
+            told(&chat, member).await,
+            expected,
+            "of the second room's own post"
+        );
+    }
 }

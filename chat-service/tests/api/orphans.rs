@@ -102,6 +102,7 @@ async fn in_order(chat: &Chat) -> [String; 4] {
 struct Broken {
     fenced: String,
     left_behind: String,
+    replaced: String,
     unknown: String,
     lacking: String,
     done: String,
@@ -116,6 +117,13 @@ async fn out_of_order(chat: &Chat) -> Broken {
     let left_behind = chat_about(chat, 11).await;
     fence_only(store, [(11, 101, Change::Move { lsn: 200, to: 12 })]).await;
     chat.capture([(12, 1, create(200))]).await;
+    // Its delete was missed, and another row was created with its id.
+    let replaced = chat_about(chat, 18).await;
+    chat.capture([
+        (18, 101, create(200)),
+        (18, 102, Change::Move { lsn: 300, to: 19 }),
+    ])
+    .await;
     let unknown = chat_about(chat, 13).await;
     store.posts.delete_one(doc! { "_id": 13 }).await.unwrap();
     let lacking = chat_about(chat, 14).await;
@@ -145,6 +153,7 @@ async fn out_of_order(chat: &Chat) -> Broken {
     Broken {
         fenced,
         left_behind,
+        replaced,
         unknown,
         lacking,
         done,
@@ -160,6 +169,7 @@ async fn orphans_are_reported_and_set_right_on_request() {
     let Broken {
         fenced,
         left_behind,
+        replaced,
         unknown,
         lacking,
         done,
@@ -174,6 +184,7 @@ async fn orphans_are_reported_and_set_right_on_request() {
     let expected: BTreeMap<String, String> = [
         (&fenced, "open_room"),
         (&left_behind, "open_room"),
+        (&replaced, "open_room"),
         (&unknown, "unknown_post"),
         (&lacking, "closed_room"),
         (&done, "closed_room"),
@@ -183,20 +194,20 @@ async fn orphans_are_reported_and_set_right_on_request() {
     .map(|(room, kind)| (room.clone(), kind.to_owned()))
     .into();
     assert_eq!(kinds(&chat).await, expected);
-    assert_eq!(chat.operator("/admin/v1/orphans?limit=1").await.body["total"], 7);
+    assert_eq!(chat.operator("/admin/v1/orphans?limit=1").await.body["total"], 8);
     assert_eq!(
         (&swept["found"], &swept["repaired"], &swept["is_complete"]),
-        (&json!(7), &json!(0), &json!(true)),
+        (&json!(8), &json!(0), &json!(true)),
         "{swept}"
     );
     assert_eq!(
         (&swept["rooms_seen"], &swept["next_at"]),
-        (&json!(10), &json!(null))
+        (&json!(11), &json!(null))
     );
     eventually("metrics tell", async || {
         let metrics = chat.metrics().await;
         let tells = |line: &str| metrics.lines().any(|said| said == line);
-        (tells(r#"orphans{kind="open_room"} 2"#) && tells(r#"orphans{kind="messages"} 1"#)).then_some(())
+        (tells(r#"orphans{kind="open_room"} 3"#) && tells(r#"orphans{kind="messages"} 1"#)).then_some(())
     })
     .await;
     for room in expected.keys() {
@@ -209,12 +220,12 @@ async fn orphans_are_reported_and_set_right_on_request() {
     let swept = sweep(&chat, "?repair=true").await;
     assert_eq!(
         (&swept["found"], &swept["repaired"]),
-        (&json!(7), &json!(7)),
+        (&json!(8), &json!(8)),
         "{swept}"
     );
     assert_eq!(kinds(&chat).await, BTreeMap::new());
     for member in [SELLER, BUYER] {
-        for room in [&fenced, &unknown, &lacking, &done] {
+        for room in [&fenced, &replaced, &unknown, &lacking, &done] {
             assert_eq!(told_of_end(&chat, member, room).await, 1, "{room} {member}");
         }
         assert_eq!(told_of_end(&chat, member, &left_behind).await, 0, "it went along");
@@ -227,12 +238,15 @@ async fn orphans_are_reported_and_set_right_on_request() {
         (left(&chat, &rooms).await == 0).then_some(())
     })
     .await;
-    assert_eq!(left(&chat, &[fenced.clone(), unknown.clone()]).await, 6);
+    assert_eq!(
+        left(&chat, &[fenced.clone(), replaced.clone(), unknown.clone()]).await,
+        9
+    );
 
     let swept = sweep(&chat, "").await;
     assert_eq!(
         (&swept["found"], &swept["rooms_seen"]),
-        (&json!(0), &json!(7)),
+        (&json!(0), &json!(8)),
         "{swept}"
     );
     assert_eq!(left(&chat, &healthy).await, 4 * 3);
