@@ -101,7 +101,7 @@ async fn whatever_happens_nothing_is_lost_left_over_or_deleted_by_mistake() {
                 if !outcome.is_stuck {
                     shrink(&arena, seed, steps).await;
                 }
-                panic!("the round of seed {seed} failed; see above");
+                panic!("the round of seed {seed} failed: {:#?}", outcome.wrong);
             }
             rounds += 1;
             rooms += outcome.rooms;

@@ -224,7 +224,7 @@ impl Generator {
         let taken = ids.iter().copied().find(|id| self.table[*id].is_some());
         let free = ids.iter().copied().find(|id| self.table[*id].is_none());
         match (self.random.random_range(0..100), taken, free) {
-            (0, ..) => {
+            (0..3, ..) => {
                 self.table = [None; IDS];
                 Some(Change::Truncate)
             }
@@ -237,7 +237,7 @@ impl Generator {
                 self.table.swap(from, to);
                 Some(Change::Rename { from, to })
             }
-            (1..28, _, Some(id)) | (_, None, Some(id)) => Some(self.insert(id)),
+            (3..28, _, Some(id)) | (_, None, Some(id)) => Some(self.insert(id)),
             (_, Some(id), _) => {
                 self.table[id] = None;
                 Some(Change::Delete { id })
