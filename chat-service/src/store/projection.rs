@@ -25,8 +25,6 @@ const POSTS_PER_STATEMENT: usize = 64;
 /// What the batch knows of one post.
 struct News {
     id: i64,
-    /// It is probably not there yet.
-    is_created: bool,
     lsn: i64,
     /// Takes effect if it is newer than what is there.
     fields: Document,
@@ -55,7 +53,8 @@ impl Store {
         let (mut unknown, mut known): (Vec<News>, Vec<News>) = posts
             .iter()
             .filter_map(|post| News::of(post, now))
-            .partition(|news| news.is_created);
+            // What the batch has seen being created is probably not there yet.
+            .partition(|news| !news.births.is_empty());
         // Each may turn out to be the other: after a replay, or where a fence has expired.
         let mut known_before = HashSet::new();
         loop {
@@ -149,7 +148,6 @@ impl News {
         let last = doc! { "partition": partition, "offset": offset, "is_delete": post.last_is_delete };
         Some(Self {
             id: post.trade_post_id,
-            is_created: post.is_created(),
             lsn: *lsn,
             fields,
             ended,
