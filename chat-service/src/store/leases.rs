@@ -5,7 +5,7 @@
 //! right whoever died in between. Messages go before their room and may be erased twice to no further effect.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use serde::Deserialize;
 use super::{
     Store,
     deletions::{Deletion, Erased, UnderWay},
+    whole,
 };
 use crate::room::DeletionId;
 
@@ -43,6 +44,12 @@ pub struct ClosedRoom {
     pub id: ObjectId,
     pub closed_by: DeletionId,
     pub next_seq: i64,
+}
+
+#[derive(Deserialize)]
+struct RoomId {
+    #[serde(rename = "_id")]
+    id: ObjectId,
 }
 
 /// The lease ran out and somebody else has it, or more rooms were closed by a deletion meanwhile.
@@ -156,13 +163,29 @@ impl Store {
         leased: &Leased,
         rooms: &[ClosedRoom],
     ) -> Result<()> {
+        // Those that are there: the transaction may have been committed before, and nobody heard of it.
         let ids: Vec<ObjectId> = rooms.iter().map(|room| room.id).collect();
+        let there: HashSet<ObjectId> = self
+            .rooms
+            .clone_with_type::<RoomId>()
+            .find(doc! { "_id": { "$in": &ids } })
+            .projection(doc! { "_id": 1 })
+            .batch_size(whole(ids.len()))
+            .session(&mut *session)
+            .await?
+            .stream(&mut *session)
+            .map_ok(|room| room.id)
+            .try_collect()
+            .await?;
+        if there.is_empty() {
+            return Ok(());
+        }
         self.rooms
             .delete_many(doc! { "_id": { "$in": &ids } })
             .session(&mut *session)
             .await?;
         let mut counts: BTreeMap<DeletionId, Erased> = BTreeMap::new();
-        for room in rooms {
+        for room in rooms.iter().filter(|room| there.contains(&room.id)) {
             let count = counts.entry(room.closed_by).or_default();
             count.rooms += 1;
             count.messages += room.messages();
