@@ -148,10 +148,10 @@ impl Store {
         erase_at: DateTime,
     ) -> Result<Option<Closed>> {
         let lsn = leased.reconciliation.span.start_lsn;
-        let fenced_before = doc! { "state": "deleted", "lsn": lsn };
+        let fenced = doc! { "ends": { "$elemMatch": { "lsn": lsn, "to": null } } };
         let next = doc! {
             "_id": { "$gt": leased.reconciliation.closed_up_to },
-            "$or": [not_seen_since(lsn), fenced_before],
+            "$or": [not_seen_since(lsn), fenced.clone()],
         };
         let ids: Vec<i64> = self
             .posts
@@ -171,10 +171,13 @@ impl Store {
             "$addToSet": { "ends": { "lsn": lsn, "to": null } },
         };
         self.posts.update_many(still, gone).await?;
-        // Whatever was created again meanwhile has lifted the fence, and is no business of this.
+        // What was created again before it was fenced is no business of this. After it, the fence is lifted, and the
+        // rooms of the row that was missed are as gone as before.
+        let mut fenced = fenced;
+        fenced.insert("_id", doc! { "$in": &ids });
         let fenced: Vec<i64> = self
             .posts
-            .find(doc! { "_id": { "$in": &ids }, "state": "deleted", "lsn": lsn })
+            .find(fenced)
             .batch_size(whole(ids.len()))
             .await?
             .map_ok(|post| post.id)
