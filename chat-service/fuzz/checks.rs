@@ -254,9 +254,9 @@ fn says(understood: Understood, id: i64, (reader, mut body): Datum<'_>) {
             assert!(trade_post_id > 0);
             let after = field(&datum, "after");
             match change {
-                Change::Upsert { lsn, post, created } => {
+                Change::Upsert { lsn, post, arrival } => {
                     assert!(lsn > 0 && post.seller_id > 0);
-                    assert_eq!(created, op == Op::Create);
+                    assert_eq!(arrival.is_some(), op == Op::Create);
                     assert_eq!(number(field(after, "id")), Some(id));
                     assert_eq!(number(field(after, "seller_id")), Some(post.seller_id));
                     assert_eq!(text(field(after, "title")), Some(post.title.as_str()));

@@ -82,7 +82,7 @@ pub fn judge(room: &RoomFacts, parents: Parents<'_>) -> Option<OrphanKind> {
             None => Some(OrphanKind::UnknownPost),
             Some(post) => {
                 let row = room.generation;
-                let has_gone = post.end_of(row).is_some() || post.next_born(row).is_some();
+                let has_gone = post.end_of(row).is_some() || post.next_arrival(row).is_some();
                 has_gone.then_some(OrphanKind::OpenRoom)
             }
         },
@@ -121,7 +121,7 @@ mod tests {
             generation: 10,
             deleted_at: None,
             ends: ends.iter().map(|(lsn, to)| End { lsn: *lsn, to: *to }).collect(),
-            births: Vec::new(),
+            arrivals: Vec::new(),
         }
     }
 

@@ -105,7 +105,7 @@ impl RoomView {
     pub fn new(room: Room, member: i64, post: Option<&TradePost>) -> Self {
         let (own, other) = room.states(member);
         // Not how the row looks that came after the room's own.
-        let post = post.filter(|post| post.next_born(room.generation).is_none());
+        let post = post.filter(|post| post.next_arrival(room.generation).is_none());
         Self {
             unread: room.unread(member),
             read_up_to: own.read_up_to,

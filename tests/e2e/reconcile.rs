@@ -451,7 +451,7 @@ async fn ghosts(world: &World, count: i64) -> BTreeSet<i64> {
             generation: 1,
             deleted_at: None,
             ends: Vec::new(),
-            births: Vec::new(),
+            arrivals: Vec::new(),
         })
         .collect();
     world.store.posts.insert_many(&posts).await.unwrap();

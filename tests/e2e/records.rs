@@ -161,9 +161,9 @@ async fn the_same_around_a_snapshot(world: &World) {
         match event {
             Event::Post(ChangeEvent {
                 trade_post_id,
-                change: Change::Upsert { post, created, .. },
+                change: Change::Upsert { post, arrival, .. },
                 ..
-            }) if post.title == "안장" => Some(((trade_post_id, !created), post)),
+            }) if post.title == "안장" => Some(((trade_post_id, arrival.is_none()), post)),
             _ => None,
         }
     });

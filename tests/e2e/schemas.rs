@@ -58,14 +58,14 @@ fn recorded_records_say_the_same_by_the_committed_schemas_and_by_chat_service() 
                 }),
                 says,
             ) => match (change, says) {
-                (Change::Upsert { lsn, post, created }, Says::Row(id, title, status)) => {
+                (Change::Upsert { lsn, post, arrival }, Says::Row(id, title, status)) => {
                     let row = Post {
                         seller_id: SELLER,
                         title: title.into(),
                         status: status.into(),
                     };
                     assert_eq!(
-                        (trade_post_id, post, created),
+                        (trade_post_id, post, arrival.is_some()),
                         (id, row, name.starts_with('c')),
                         "{name}"
                     );

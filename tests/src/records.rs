@@ -7,7 +7,9 @@ use std::collections::HashMap;
 
 use apache_avro::{Schema, from_value, reader::datum::GenericDatumReader, types::Value};
 use chat_service::cdc::{
-    change_event::{self, CaptureTimes, Change, ChangeEvent, Datum, Event, MalformedRecord, Position, Post},
+    change_event::{
+        self, Arrival, CaptureTimes, Change, ChangeEvent, Datum, Event, MalformedRecord, Position, Post,
+    },
     wire::unframe,
 };
 use serde::Deserialize;
@@ -204,7 +206,7 @@ impl Envelope {
             }
             (op @ ("c" | "u" | "r"), Some(row), None) => Change::Upsert {
                 lsn,
-                created: op == "c",
+                arrival: (op == "c").then_some(Arrival::Created),
                 post: Post {
                     seller_id: row.seller_id,
                     title: row.title,

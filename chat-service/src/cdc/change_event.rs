@@ -74,11 +74,11 @@ impl Understood {
     /// The row has come from another id, so its post is none that was created now.
     pub fn moved_here(&mut self) {
         if let Some(Event::Post(ChangeEvent {
-            change: Change::Upsert { created, .. },
+            change: Change::Upsert { arrival, .. },
             ..
         })) = &mut self.event
         {
-            *created = false;
+            *arrival = arrival.map(|_| Arrival::Moved);
         }
     }
 }
@@ -159,14 +159,26 @@ pub struct ChangeEvent {
 /// The kind of change, with what that kind is known to carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The row exists and looks like this: operations `c` (`created`), `r` and `u`.
-    Upsert { lsn: i64, post: Post, created: bool },
+    /// The row exists and looks like this: operations `c`, which has an `arrival`, `r` and `u`.
+    Upsert {
+        lsn: i64,
+        post: Post,
+        arrival: Option<Arrival>,
+    },
     /// The row was deleted: operation `d`.
     Delete { lsn: i64, times: CaptureTimes },
     /// The row has another id now: operation `d` with the header [`MOVED_TO`].
     Move { lsn: i64, to: i64 },
     /// A null value. It says that the key is gone and carries no LSN.
     Tombstone,
+}
+
+/// How a row has come to its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    Created,
+    /// It had another id before.
+    Moved,
 }
 
 /// The columns that chats need of a trade post.
@@ -390,7 +402,7 @@ fn upsert(key: i64, op: Op, envelope: Envelope) -> Result<Change, MalformedRecor
     }
     Ok(Change::Upsert {
         lsn: lsn(&envelope.source)?,
-        created: op == Op::Create,
+        arrival: (op == Op::Create).then_some(Arrival::Created),
         post: Post {
             seller_id: row.seller_id,
             title: row.title,

@@ -63,13 +63,13 @@ pub async fn end_again(store: &Store, post: i64, generation: i64, erase_after: D
     let known = store.post(post).await?;
     let deleted = |lsn| End::Deleted(Deleted { lsn, times: None });
     let end = match known {
-        Some(known) => match (known.end_of(generation), known.next_born(generation)) {
-            // Another row was there at the end, so nobody has told how this one went.
-            (end, Some(born)) if end.is_none_or(|end| end.lsn > born) => deleted(born - 1),
+        Some(known) => match (known.own_end_of(generation), known.next_arrival(generation)) {
             (Some(posts::End { lsn, to: Some(to) }), _) => End::Moved(Move { lsn, to }),
             (Some(posts::End { lsn, to: None }), _) => deleted(lsn),
+            // Nobody has told how it went, and it has: another row is there.
+            (None, Some(next)) => deleted(next - 1),
             // The row lives.
-            (None, _) => return Ok(0),
+            (None, None) => return Ok(0),
         },
         None => deleted(generation),
     };
@@ -115,8 +115,11 @@ impl Effect<'_> {
             return Ok(Vec::new());
         }
         let fenced = self.store.fenced(&tombstones).await?;
-        Ok(fenced
+        // A row that has got another id is none that was deleted: its rooms go along.
+        let deleted = fenced
             .into_iter()
+            .filter(|post| post.end_of(post.lsn).is_none_or(|end| end.to.is_none()));
+        Ok(deleted
             .map(|post| {
                 (
                     post.id,

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::change_event::{CaptureTimes, Change, ChangeEvent, Event, Position, Post};
-use crate::trade_post::Look;
+use super::change_event::{Arrival, CaptureTimes, Change, ChangeEvent, Event, Position, Post};
+use crate::{store::moves::APART, trade_post::Look};
 
 /// One thing to carry out before the next.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub struct PostPlan {
     pub earlier: Vec<Look>,
     /// Each time that a row has left this id, oldest first, whatever came after.
     pub ends: Vec<End>,
-    /// Each LSN at which a row was created with this id.
-    pub births: Vec<i64>,
+    /// Each LSN at which a row has come to this id.
+    pub arrivals: Vec<i64>,
     /// Where a tombstone lies before which the batch has nothing of this post.
     pub bare_tombstone: Option<Position>,
 }
@@ -47,10 +47,17 @@ pub struct NewState {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Row {
-    /// It is there, since the LSN `born` if the batch has seen it being created.
-    Lives { post: Post, born: Option<i64> },
+    /// It is there, and the batch may have seen it come.
+    Lives { post: Post, arrived: Option<Arrived> },
     /// It was deleted or has another id now; the newest of the ends says which.
     Gone,
+}
+
+/// A row has come to its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    pub lsn: i64,
+    pub how: Arrival,
 }
 
 /// A row has left its id: rooms of generations up to that LSN are closed, or go along.
@@ -145,7 +152,7 @@ impl Builder {
                 state: None,
                 earlier: Vec::new(),
                 ends: Vec::new(),
-                births: Vec::new(),
+                arrivals: Vec::new(),
                 bare_tombstone: None,
             });
             posts.len() - 1
@@ -160,12 +167,12 @@ impl PostPlan {
         self.last = position;
         self.last_is_delete = !matches!(change, Change::Upsert { .. });
         match change {
-            Change::Upsert { lsn, post, created } => {
-                let born = created.then_some(lsn);
-                self.births.extend(born);
+            Change::Upsert { lsn, post, arrival } => {
+                let arrived = arrival.map(|how| Arrived { lsn, how });
+                self.arrivals.extend(arrived.map(|_| lsn));
                 self.become_newer(NewState {
                     lsn,
-                    row: Row::Lives { post, born },
+                    row: Row::Lives { post, arrived },
                 });
             }
             Change::Delete { lsn, times } => self.end(End::Deleted(Deleted {
@@ -176,8 +183,9 @@ impl PostPlan {
             Change::Tombstone if follows_delete => {}
             Change::Tombstone => match &self.state {
                 // Its delete was compacted away or lost: it ends the row that came before it.
+                // With the rooms that have come there from another id with its last record.
                 Some(NewState { lsn, .. }) => self.end(End::Deleted(Deleted {
-                    lsn: *lsn,
+                    lsn: lsn + APART,
                     times: None,
                 })),
                 None => self.bare_tombstone = Some(position),
@@ -185,9 +193,9 @@ impl PostPlan {
         }
     }
 
-    /// Whether the batch has seen it being created: it is not known before, unless this is a replay.
-    pub fn is_created(&self) -> bool {
-        !self.births.is_empty()
+    /// Whether the batch has seen a row come to this id: mostly, nothing was known of it before.
+    pub fn has_arrived(&self) -> bool {
+        !self.arrivals.is_empty()
     }
 
     /// The newest delete, unless the batch has seen a row go to another id: then its ends are carried out
@@ -222,8 +230,10 @@ impl PostPlan {
             if known.lsn > state.lsn {
                 return;
             }
-            if let (Row::Lives { born: known, .. }, Row::Lives { born, .. }) = (&known.row, &mut state.row) {
-                *born = born.or(*known);
+            if let (Row::Lives { arrived: known, .. }, Row::Lives { arrived, .. }) =
+                (&known.row, &mut state.row)
+            {
+                *arrived = arrived.or(*known);
             }
         }
         self.remember(state);
@@ -312,7 +322,7 @@ mod tests {
         Change::Upsert {
             lsn,
             post: post("자전거"),
-            created: false,
+            arrival: None,
         }
     }
 
@@ -320,7 +330,7 @@ mod tests {
         Change::Upsert {
             lsn,
             post: post("자전거"),
-            created: true,
+            arrival: Some(Arrival::Created),
         }
     }
 
@@ -372,7 +382,8 @@ mod tests {
     fn a_tombstone_without_its_delete_ends_the_row_before_it() {
         let plan = single([upsert(10), Change::Tombstone]);
         assert_eq!(lives(&plan), Some(false));
-        assert_eq!(plan.deleted(), Some(Deleted { lsn: 10, times: None }));
+        let lsn = 10 + APART;
+        assert_eq!(plan.deleted(), Some(Deleted { lsn, times: None }));
     }
 
     #[test]
@@ -398,7 +409,7 @@ mod tests {
     #[test]
     fn a_row_is_born_when_it_was_created_and_not_when_it_was_changed() {
         let born = |changes: &[Change]| match single(changes.to_vec()).state.unwrap().row {
-            Row::Lives { born, .. } => born,
+            Row::Lives { arrived, .. } => arrived.map(|arrived| arrived.lsn),
             row @ Row::Gone => panic!("{row:?}"),
         };
         assert_eq!(born(&[upsert(10)]), None);
@@ -406,7 +417,7 @@ mod tests {
         assert_eq!(born(&[create(10), delete(20), create(30), upsert(31)]), Some(30));
         assert_eq!(born(&[upsert(31), create(30)]), None, "read again");
         let plan = single([create(10), upsert(11), delete(20), create(30)]);
-        assert_eq!(plan.births, [10, 30]);
+        assert_eq!(plan.arrivals, [10, 30]);
     }
 
     #[test]
@@ -441,7 +452,7 @@ mod tests {
         Change::Upsert {
             lsn,
             post: post(title),
-            created: false,
+            arrival: None,
         }
     }
 

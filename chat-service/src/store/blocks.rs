@@ -8,12 +8,12 @@ use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
     bson::{DateTime, Document, doc, oid::ObjectId},
-    error::{Error, Result},
+    error::Result,
     options::{UpdateManyModel, UpdateOneModel},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Edge, Store, beyond, is_duplicate_key, transaction::Conflict};
+use super::{Edge, Store, beyond, transaction::made_meanwhile};
 use crate::room::Refusal;
 
 /// A block as it is stored; unique by its two members.
@@ -38,10 +38,7 @@ impl Store {
                 .block_in(&mut transaction.session, blocker, member, now)
                 .await
                 // Another request wrote the same block or an inbox for the first time.
-                .map_err(|error| match error {
-                    error if is_duplicate_key(&error) => Error::custom(Conflict),
-                    error => error,
-                });
+                .map_err(made_meanwhile);
             if let Some(refused) = transaction.end(refused).await? {
                 return Ok(refused);
             }

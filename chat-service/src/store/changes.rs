@@ -50,12 +50,12 @@ impl Store {
     /// Tells the members of open rooms how the posts of a batch have changed, which is in the projection
     /// already. It costs one command where no room is told.
     ///
-    /// Nobody has a room about a post that was created in the batch, unless it is `known`: a row may have
-    /// come there from another id, with its rooms before it.
+    /// Nobody has a room about a row that has come to its id in the batch, unless the post is `known`: its
+    /// rooms may have come before it.
     pub async fn tell_changes(&self, posts: &[PostPlan], known: &HashSet<i64>) -> Result<()> {
         let looks: Looks = posts
             .iter()
-            .filter(|post| !post.is_created() || known.contains(&post.trade_post_id))
+            .filter(|post| !post.has_arrived() || known.contains(&post.trade_post_id))
             .filter_map(|post| Some((post.trade_post_id, post.looks()?)))
             .collect();
         if looks.is_empty() {
@@ -142,7 +142,7 @@ impl Store {
             // The rooms of a row that has left its id are closed or go along, whatever is there now.
             let post = posts.get(&room.trade_post_id);
             let post = post.filter(|post| {
-                post.end_of(room.generation).is_none() && post.next_born(room.generation).is_none()
+                post.end_of(room.generation).is_none() && post.next_arrival(room.generation).is_none()
             });
             let Some(newest) = post.and_then(TradePost::look) else {
                 continue;

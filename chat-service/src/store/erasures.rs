@@ -16,7 +16,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Store, is_duplicate_key, now, transaction::Conflict};
+use super::{Store, now, transaction::made_meanwhile};
 use crate::room::{DeletionId, RoomState};
 
 /// How long a worker may be silent before another one takes over.
@@ -82,10 +82,7 @@ impl Store {
             let requested = self
                 .request_in(&mut transaction.session, member, now)
                 .await
-                .map_err(|error| match error {
-                    error if is_duplicate_key(&error) => Error::custom(Conflict),
-                    error => error,
-                });
+                .map_err(made_meanwhile);
             if let Some(erasure) = transaction.end(requested).await? {
                 return Ok(erasure);
             }

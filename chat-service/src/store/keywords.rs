@@ -16,9 +16,9 @@ use mongodb::{
 use tracing::warn;
 
 use super::{
-    Store, is_duplicate_key,
+    Store,
     matches::{Created, MATCHES_AT_ONCE, Match},
-    transaction::Conflict,
+    transaction::made_meanwhile,
     whole,
 };
 use crate::{
@@ -64,10 +64,7 @@ impl Store {
             let kept = self
                 .keep_in(&mut transaction.session, news, &members, now)
                 .await
-                .map_err(|error| match error {
-                    error if is_duplicate_key(&error) => Error::custom(Conflict),
-                    error => error,
-                });
+                .map_err(made_meanwhile);
             if transaction.end(kept).await?.is_some() {
                 return Ok(());
             }

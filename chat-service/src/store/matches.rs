@@ -13,16 +13,18 @@ use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession, Cursor,
     bson::{DateTime, Document, doc, oid::ObjectId},
-    error::{Error, Result},
+    error::Result,
 };
 use serde::Deserialize;
 
 use super::{
-    Store, blocks::Block, is_duplicate_key, notifications::Draft, posts::PostState, transaction::Conflict,
-    whole,
+    Store, blocks::Block, notifications::Draft, posts::PostState, transaction::made_meanwhile, whole,
 };
 use crate::{
-    cdc::plan::{NewState, PostPlan, Row},
+    cdc::{
+        change_event::Arrival,
+        plan::{Arrived, NewState, PostPlan, Row},
+    },
     keyword::{Live, Titles},
     notification::Kind,
 };
@@ -92,7 +94,13 @@ impl Store {
             matches!(
                 post.state,
                 Some(NewState {
-                    row: Row::Lives { born: Some(_), .. },
+                    row: Row::Lives {
+                        arrived: Some(Arrived {
+                            how: Arrival::Created,
+                            ..
+                        }),
+                        ..
+                    },
                     ..
                 })
             )
@@ -205,10 +213,7 @@ impl Store {
             let told = self
                 .tell_matches_in(&mut transaction.session, &matches, &members, now)
                 .await
-                .map_err(|error| match error {
-                    error if is_duplicate_key(&error) => Error::custom(Conflict),
-                    error => error,
-                });
+                .map_err(made_meanwhile);
             if let Some(told) = transaction.end(told).await? {
                 return Ok(told);
             }
@@ -243,7 +248,7 @@ impl Store {
         let living: HashMap<i64, i64> = self
             .posts
             .clone_with_type::<Created>()
-            .find(doc! { "_id": { "$in": &posts }, "state": "live" })
+            .find(doc! { "_id": { "$in": &posts }, "state": "live", "born": { "$gt": 0 } })
             .batch_size(whole(posts.len()))
             .session(&mut *session)
             .await?

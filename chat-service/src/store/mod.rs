@@ -51,7 +51,7 @@ mod leaving;
 pub mod matches;
 pub mod messages;
 pub mod missed;
-mod moves;
+pub mod moves;
 pub mod notifications;
 pub mod orphans;
 pub mod posts;

@@ -21,6 +21,8 @@ use super::{
     indexes::rooms_by_post,
     now,
     posts::{End, TradePost},
+    projection::{not_created, nothing},
+    transaction::made_meanwhile,
 };
 use crate::{
     cdc::plan::Move,
@@ -28,12 +30,19 @@ use crate::{
     trade_post::Look,
 };
 
+/// Rooms that come to an id have the LSN of the move as their generation, and so much more at most, which tells
+/// those of one buyer apart. No later record has an LSN that near: they are longer.
+pub const APART: i64 = 7;
+
 impl Store {
     /// Moves the open rooms of `from` to the id that the row was given, or has since. Answers whether
     /// there is such an id: else the row was deleted under it, and the rooms are to be closed where they are.
     pub async fn move_rooms(&self, from: i64, moved: Move) -> Result<bool> {
         // Rooms of a row that was there before stay, and are closed by its end: a truncate, still to be read.
-        let born = self.post(from).await?.and_then(|post| post.last_born(moved.lsn));
+        let born = self
+            .post(from)
+            .await?
+            .and_then(|post| post.last_arrival(moved.lsn));
         let leaving = doc! {
             "trade_post_id": from,
             "state": "open",
@@ -54,7 +63,8 @@ impl Store {
             transaction.begin().await?;
             let lives = self
                 .move_in(&mut transaction.session, &leaving, moved, now())
-                .await;
+                .await
+                .map_err(made_meanwhile);
             if let Some(lives) = transaction.end(lives).await? {
                 return Ok(lives);
             }
@@ -76,8 +86,7 @@ impl Store {
         let Some((Move { lsn, to }, target)) = self.follow(session, moved).await? else {
             return Ok(false);
         };
-        // Above every older end of the new id and below every later one: records are longer than
-        // the few numbers that tell rooms of one buyer apart.
+        // Above every older end of the new id and below every later one: see `APART`.
         let buyers: Vec<i64> = rooms.iter().map(|room| room.buyer_id).collect();
         let there = doc! { "trade_post_id": to, "buyer_id": { "$in": buyers }, "generation": { "$gt": lsn } };
         let mut there = self.rooms.find(there).session(&mut *session).await?;
@@ -86,7 +95,7 @@ impl Store {
             .map_ok(|room| (room.buyer_id, room.generation))
             .try_collect()
             .await?;
-        let looks = target.look().filter(|_| target.next_born(lsn).is_none());
+        let looks = target.look().filter(|_| target.next_arrival(lsn).is_none());
         let looks: Vec<Look> = looks.into_iter().collect();
         let mut models: Vec<WriteModel> = Vec::new();
         let mut drafts = Vec::new();
@@ -121,14 +130,14 @@ impl Store {
         session: &mut ClientSession,
         mut moved: Move,
     ) -> Result<Option<(Move, TradePost)>> {
-        let truncated = self.truncated_at_in(session).await?;
+        let truncated = self.hold_truncate(session).await?;
         loop {
             if truncated.is_some_and(|truncated| truncated > moved.lsn) {
                 return Ok(None);
             }
             let there = self.posts.find_one(doc! { "_id": moved.to });
             let there = there.session(&mut *session).await?;
-            match there.and_then(|target| target.end_of(moved.lsn)) {
+            match there.and_then(|target| target.own_end_of(moved.lsn)) {
                 Some(End { to: None, .. }) => return Ok(None),
                 // Each is later than the one before, so this ends.
                 Some(End { lsn, to: Some(to) }) if lsn > moved.lsn => moved = Move { lsn, to },
@@ -137,16 +146,29 @@ impl Store {
         }
     }
 
-    /// The projection of the new id, written, so that this conflicts with its fence. It may be unknown
-    /// still.
+    /// The projection of the new id, written, so that this conflicts with its fence. Until the row's first record
+    /// there is read no more is known of it than that it is there; whatever was there before has gone.
     async fn hold_target(&self, session: &mut ClientSession, moved: Move) -> Result<TradePost> {
-        // Older than the row's first record there, so that this is taken over.
-        let unknown = doc! { "state": "live", "lsn": moved.lsn - 1 };
+        // Older than that record, so that it is taken over.
+        let mut unknown = doc! {
+            "state": "live",
+            "lsn": moved.lsn - 1,
+            "generation": moved.lsn,
+            "arrivals": { "$setUnion": [{ "$ifNull": ["$arrivals", []] }, [moved.lsn]] },
+            "seller_id": null,
+            "title": null,
+            "status": null,
+            "deleted_at": null,
+        };
+        unknown.extend(not_created());
+        let is_known = doc! { "$gte": ["$lsn", moved.lsn] };
+        let held = doc! { "$mergeObjects": [
+            "$$ROOT",
+            { "holds": { "$add": [{ "$ifNull": ["$holds", 0_i64] }, 1_i64] } },
+            { "$cond": [is_known, nothing(), unknown] },
+        ] };
         self.posts
-            .find_one_and_update(
-                doc! { "_id": moved.to },
-                doc! { "$inc": { "holds": 1_i64 }, "$setOnInsert": unknown },
-            )
+            .find_one_and_update(doc! { "_id": moved.to }, vec![doc! { "$replaceWith": held }])
             .upsert(true)
             .return_document(ReturnDocument::After)
             .session(session)

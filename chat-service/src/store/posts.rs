@@ -14,7 +14,7 @@ use mongodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Store, whole};
+use super::{Store, transaction::made_meanwhile, whole};
 use crate::trade_post::Look;
 
 /// A trade post's projection.
@@ -40,10 +40,10 @@ pub struct TradePost {
     /// Each time that a row has left this id, in no order.
     #[serde(default)]
     pub ends: Vec<End>,
-    /// LSNs at which a row was created here, in no order. The first one may be left out: nobody had a room
+    /// LSNs at which a row has come here, in no order. The first one may be left out: nobody had a room
     /// before.
     #[serde(default)]
-    pub births: Vec<i64>,
+    pub arrivals: Vec<i64>,
 }
 
 /// How a row has left its id.
@@ -61,15 +61,22 @@ impl TradePost {
         later.min_by_key(|end| end.lsn).copied()
     }
 
-    /// When the next row was created here after the one that was here at `lsn`, if that was seen. The other one
-    /// has gone before, also where its end is not known: a truncate is read from a partition of its own.
-    pub fn next_born(&self, lsn: i64) -> Option<i64> {
-        self.births.iter().filter(|born| **born > lsn).min().copied()
+    /// The same, unless another row has come before it, so that it is that one's: then it is not known.
+    pub fn own_end_of(&self, lsn: i64) -> Option<End> {
+        let next = self.next_arrival(lsn);
+        self.end_of(lsn)
+            .filter(|end| next.is_none_or(|next| end.lsn < next))
     }
 
-    /// When the row that was here at `lsn` was created, if that was seen and another one was here before.
-    pub fn last_born(&self, lsn: i64) -> Option<i64> {
-        self.births.iter().filter(|born| **born <= lsn).max().copied()
+    /// When the next row came here after the one that was here at `lsn`, if that was seen. The other one has
+    /// gone before, also where its end is not known: a truncate is read from a partition of its own.
+    pub fn next_arrival(&self, lsn: i64) -> Option<i64> {
+        self.arrivals.iter().filter(|came| **came > lsn).min().copied()
+    }
+
+    /// When the row that was here at `lsn` came, if that was seen and another one was here before.
+    pub fn last_arrival(&self, lsn: i64) -> Option<i64> {
+        self.arrivals.iter().filter(|came| **came <= lsn).max().copied()
     }
 
     /// What it looks like now, if more is known than that it is there.
@@ -108,10 +115,21 @@ impl Store {
     /// The mark comes first: an older row read from another partition meanwhile is either fenced
     /// here or sees the mark.
     pub async fn truncate(&self, lsn: i64, now: DateTime) -> Result<()> {
-        self.truncates
-            .update_one(doc! { "_id": TRUNCATE }, doc! { "$max": { "lsn": lsn } })
-            .upsert(true)
-            .await?;
+        let mut transaction = self.transaction().await?;
+        loop {
+            transaction.begin().await?;
+            // In a transaction, so that it conflicts with who holds the mark: see `hold_truncate`.
+            let marked = self
+                .truncates
+                .update_one(doc! { "_id": TRUNCATE }, doc! { "$max": { "lsn": lsn } })
+                .upsert(true)
+                .session(&mut transaction.session)
+                .await
+                .map_err(made_meanwhile);
+            if transaction.end(marked).await?.is_some() {
+                break;
+            }
+        }
         let older = doc! { "state": "live", "lsn": { "$lt": lsn } };
         let gone = doc! {
             "$set": { "state": "deleted", "lsn": lsn, "deleted_at": now },
@@ -126,11 +144,15 @@ impl Store {
         Ok(mark.and_then(|mark| mark.get_i64("lsn").ok()))
     }
 
-    /// The same, as a transaction sees it.
-    pub async fn truncated_at_in(&self, session: &mut ClientSession) -> Result<Option<i64>> {
-        let mark = self.truncates.find_one(doc! { "_id": TRUNCATE });
-        let mark = mark.session(session).await?;
-        Ok(mark.and_then(|mark| mark.get_i64("lsn").ok()))
+    /// The same, written, so that the transaction comes before the next truncate or sees it.
+    pub async fn hold_truncate(&self, session: &mut ClientSession) -> Result<Option<i64>> {
+        let held = self
+            .truncates
+            .find_one_and_update(doc! { "_id": TRUNCATE }, doc! { "$inc": { "holds": 1_i64 } })
+            .upsert(true)
+            .session(session)
+            .await?;
+        Ok(held.and_then(|mark| mark.get_i64("lsn").ok()))
     }
 
     pub async fn post(&self, id: i64) -> Result<Option<TradePost>> {

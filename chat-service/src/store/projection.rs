@@ -12,10 +12,10 @@ use mongodb::{
     options::UpdateManyModel,
 };
 
-use super::{DUPLICATE_KEY, Store};
+use super::{DUPLICATE_KEY, Store, moves::APART};
 use crate::cdc::{
-    change_event::Position,
-    plan::{End, NewState, PostPlan, Row},
+    change_event::{Arrival, Position},
+    plan::{Arrived, End, NewState, PostPlan, Row},
 };
 
 /// Posts that one statement updates. A statement costs a commit of its own, which is dearer than what it
@@ -31,8 +31,8 @@ struct News {
     /// The post may have lived on since a generation behind this LSN.
     ended: Option<i64>,
     ends: Vec<Document>,
-    /// LSNs at which the batch has seen a row being created.
-    births: Vec<i64>,
+    /// LSNs at which the batch has seen a row come.
+    arrivals: Vec<i64>,
     last: Document,
 }
 
@@ -53,8 +53,8 @@ impl Store {
         let (mut unknown, mut known): (Vec<News>, Vec<News>) = posts
             .iter()
             .filter_map(|post| News::of(post, now))
-            // What the batch has seen being created is probably not there yet.
-            .partition(|news| !news.births.is_empty());
+            // What the batch has seen coming is probably not there yet.
+            .partition(|news| !news.arrivals.is_empty());
         // Each may turn out to be the other: after a replay, or where a fence has expired.
         let mut known_before = HashSet::new();
         loop {
@@ -124,20 +124,25 @@ impl News {
         // The batch may hold the end of one generation together with the begin of the next.
         let ended = post.ends.last().map_or(-1, End::lsn);
         let (fields, ended) = match row {
-            Row::Lives { post, born } => {
+            Row::Lives { post, arrived } => {
                 let mut fields = doc! {
                     "seller_id": post.seller_id,
                     "title": &post.title,
                     "status": &post.status,
                     "state": "live",
-                    "generation": born.unwrap_or(*lsn),
+                    "generation": arrived.map_or(*lsn, |arrived| arrived.lsn),
                     "deleted_at": null,
                 };
-                if let Some(born) = born {
+                match arrived {
                     // What was created is matched with keywords, once: see `matches`.
-                    fields.extend(doc! { "born": *born, "matching": "new" });
+                    Some(Arrived {
+                        lsn: born,
+                        how: Arrival::Created,
+                    }) => fields.extend(doc! { "born": *born, "matching": "new" }),
+                    Some(_) => fields.extend(not_created()),
+                    None => {}
                 }
-                (fields, born.is_none().then_some(ended))
+                (fields, arrived.is_none().then_some(ended))
             }
             Row::Gone => (doc! { "state": "deleted", "deleted_at": now }, None),
         };
@@ -152,7 +157,7 @@ impl News {
             fields,
             ended,
             ends: ends.collect(),
-            births: post.births.clone(),
+            arrivals: post.arrivals.clone(),
             last,
         })
     }
@@ -162,8 +167,8 @@ impl News {
         let mut document = doc! { "_id": self.id, "lsn": self.lsn };
         document.extend(self.fields.clone());
         document.insert("ends", self.ends.clone());
-        if self.births.len() > 1 {
-            document.insert("births", self.births.clone());
+        if self.arrivals.len() > 1 {
+            document.insert("arrivals", self.arrivals.clone());
         }
         document.insert("last", self.last.clone());
         document
@@ -179,7 +184,7 @@ fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
             fields,
             ended,
             ends,
-            births,
+            arrivals,
             last,
             ..
         } = news;
@@ -188,7 +193,7 @@ fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
             "fields": fields.clone(),
             "ended": *ended,
             "ends": ends.clone(),
-            "births": births,
+            "arrivals": arrivals,
             "last": last.clone(),
         };
         (news.id, own)
@@ -200,7 +205,7 @@ fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
         { "$eq": ["$state", "live"] },
         { "$gt": ["$generation", "$own.ended"] },
     ] };
-    let births = doc! { "births": { "$setUnion": [{ "$ifNull": ["$births", []] }, "$own.births"] } };
+    let arrivals = doc! { "arrivals": { "$setUnion": [{ "$ifNull": ["$arrivals", []] }, "$own.arrivals"] } };
     // A replay does not take the memory of the last record back.
     let replayed = doc! { "$and": [
         { "$eq": ["$last.partition", "$own.last.partition"] },
@@ -211,7 +216,7 @@ fn newest_wins(news: &[News]) -> (Vec<i64>, Vec<Document>) {
         { "$cond": [newer, taken_over, nothing()] },
         { "$cond": [lives_on, { "generation": "$generation" }, nothing()] },
         { "ends": { "$setUnion": [{ "$ifNull": ["$ends", []] }, "$own.ends"] } },
-        { "$cond": [{ "$eq": ["$own.births", []] }, nothing(), births] },
+        { "$cond": [{ "$eq": ["$own.arrivals", []] }, nothing(), arrivals] },
         { "last": { "$cond": [replayed, "$last", "$own.last"] } },
     ] };
     (
@@ -238,8 +243,10 @@ fn end_of_row(tombstones: &[(i64, Position)], now: DateTime) -> (Vec<i64>, Vec<D
             { "$lt": ["$last.offset", "$own.offset"] },
         ] },
     ] };
-    let all = doc! { "$concatArrays": [{ "$ifNull": ["$ends", []] }, [{ "lsn": "$lsn", "to": null }]] };
-    let ended = doc! { "state": "deleted", "deleted_at": now, "ends": all, "last": "$own" };
+    // With the rooms that have come there from another id with its last record.
+    let lsn = doc! { "$add": ["$lsn", APART] };
+    let all = doc! { "$concatArrays": [{ "$ifNull": ["$ends", []] }, [{ "lsn": &lsn, "to": null }]] };
+    let ended = doc! { "state": "deleted", "lsn": lsn, "deleted_at": now, "ends": all, "last": "$own" };
     let update = doc! { "$mergeObjects": ["$$ROOT", { "$cond": [ends, ended, nothing()] }] };
     (
         ids,
@@ -256,6 +263,11 @@ fn own(posts: impl Iterator<Item = (i64, Document)>) -> (Vec<i64>, Document) {
     (ids, own)
 }
 
-fn nothing() -> Document {
+/// Nobody is told of a row that has come from another id as of a new post, nor of the one that was there before.
+pub(super) fn not_created() -> Document {
+    doc! { "born": null, "matching": null, "match_at": null, "match_owner": null }
+}
+
+pub(super) fn nothing() -> Document {
     doc! { "$literal": {} }
 }

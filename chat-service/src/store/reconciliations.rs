@@ -7,12 +7,12 @@ use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
     bson::{Bson, DateTime, Document, doc, oid::ObjectId},
-    error::{Error, Result},
+    error::Result,
     options::ReturnDocument,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Edge, Store, is_duplicate_key, transaction::Conflict};
+use super::{Edge, Store, transaction::made_meanwhile};
 use crate::{
     cdc::notification::Said,
     reconciliation::{Span, State, Table},
@@ -146,10 +146,7 @@ impl Store {
             let begun = self
                 .begin_in(&mut transaction.session, &new)
                 .await
-                .map_err(|error| match error {
-                    error if is_duplicate_key(&error) => Error::custom(Conflict),
-                    error => error,
-                });
+                .map_err(made_meanwhile);
             if let Some(begun) = transaction.end(begun).await? {
                 return Ok(begun);
             }

@@ -17,6 +17,8 @@ use mongodb::{
 };
 use tracing::info;
 
+use super::is_duplicate_key;
+
 /// After this time of repeats a transaction's conflict is the caller's to deal with. By time and not by
 /// number: of many writers to one member's inbox the unlucky lose often, and each loss is short.
 const CONFLICTS_BOUND: Duration = Duration::from_secs(10);
@@ -139,6 +141,15 @@ fn is_unanswered(error: &Error) -> bool {
 /// What a transaction had read was changed by another one meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub struct Conflict;
+
+/// Somebody else has made the document that the transaction was about to make: a conflict like any other.
+pub(super) fn made_meanwhile(error: Error) -> Error {
+    if is_duplicate_key(&error) {
+        Error::custom(Conflict)
+    } else {
+        error
+    }
+}
 
 /// Whether a transaction that met `error` is to be repeated.
 fn is_passing(error: &Error) -> bool {

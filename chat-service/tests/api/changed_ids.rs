@@ -2,7 +2,7 @@
 
 use chat_service::{
     cdc::{
-        change_event::Change,
+        change_event::{Arrival, Change},
         plan::{Step, plan},
     },
     store::now,
@@ -23,11 +23,20 @@ async fn capture(chat: &Chat, id: i64, change: Change) {
 }
 
 fn created(lsn: i64, title: &str, status: &str) -> Change {
+    come(lsn, title, status, Arrival::Created)
+}
+
+/// The row comes from another id.
+fn arrived(lsn: i64, title: &str, status: &str) -> Change {
+    come(lsn, title, status, Arrival::Moved)
+}
+
+fn come(lsn: i64, title: &str, status: &str, arrival: Arrival) -> Change {
     match changed(lsn, title, status) {
         Change::Upsert { lsn, post, .. } => Change::Upsert {
             lsn,
             post,
-            created: true,
+            arrival: Some(arrival),
         },
         other => other,
     }
@@ -54,7 +63,7 @@ async fn a_change_together_with_a_new_id_is_told_at_the_new_id() {
     let room = chat.room(POST).await;
     let moves = Change::Move { lsn: 3, to: 20 };
     chat.capture([status(2, "reserved"), (POST, 3, moves)]).await;
-    capture(&chat, 20, created(3, "자전거 팔아요", "reserved")).await;
+    capture(&chat, 20, arrived(3, "자전거 팔아요", "reserved")).await;
     assert_eq!(events(&chat, &room).await, ["trade_post_reserved"]);
     know(&chat, &room, &[("자전거 팔아요", "reserved")]).await;
     capture(&chat, 20, changed(4, "자전거 팔아요", "sold")).await;
@@ -71,7 +80,7 @@ async fn a_change_that_is_read_before_the_rooms_come_is_told_when_they_do() {
     let chat = Chat::start().await;
     chat.on_sale(POST, 1).await;
     let room = chat.room(POST).await;
-    capture(&chat, 20, created(3, "자전거 팔아요", "on_sale")).await;
+    capture(&chat, 20, arrived(3, "자전거 팔아요", "on_sale")).await;
     capture(&chat, 20, changed(4, "로드 자전거", "sold")).await;
     know(&chat, &room, &[]).await;
     let moves = Change::Move { lsn: 3, to: 20 };
@@ -96,7 +105,7 @@ async fn a_room_is_told_nothing_of_the_row_that_had_its_new_id_before() {
     capture(&chat, 20, created(2, "책상", "on_sale")).await;
     capture(&chat, 20, changed(8, "책상", "sold")).await;
     capture(&chat, 20, delete(9)).await;
-    capture(&chat, 20, created(11, "자전거 팔아요", "on_sale")).await;
+    capture(&chat, 20, arrived(11, "자전거 팔아요", "on_sale")).await;
     assert!(messages(&chat, &room).await.is_empty());
     know(&chat, &room, &[]).await;
 
@@ -105,7 +114,7 @@ async fn a_room_is_told_nothing_of_the_row_that_had_its_new_id_before() {
     capture(&chat, 20, Change::Move { lsn: 15, to: 30 }).await;
     capture(&chat, 30, changed(13, "의자", "sold")).await;
     capture(&chat, 30, delete(14)).await;
-    capture(&chat, 30, created(15, "자전거 팔아요", "on_sale")).await;
+    capture(&chat, 30, arrived(15, "자전거 팔아요", "on_sale")).await;
     know(&chat, &room, &[]).await;
 }
 

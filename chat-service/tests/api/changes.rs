@@ -13,7 +13,7 @@ pub const POST: i64 = 10;
 pub fn changed(lsn: i64, title: &str, status: &str) -> Change {
     Change::Upsert {
         lsn,
-        created: false,
+        arrival: None,
         post: Post {
             seller_id: SELLER,
             title: title.into(),

@@ -11,7 +11,7 @@ use std::{
 use chat_service::{
     Listeners,
     cdc::{
-        change_event::{CaptureTimes, Change, ChangeEvent, Event, Position, Post},
+        change_event::{Arrival, CaptureTimes, Change, ChangeEvent, Event, Position, Post},
         close::carry_out,
         plan::plan,
     },
@@ -331,7 +331,7 @@ pub fn events(changes: impl IntoIterator<Item = (i64, i64, Change)>) -> impl Ite
 pub fn upsert(lsn: i64) -> Change {
     Change::Upsert {
         lsn,
-        created: false,
+        arrival: None,
         post: Post {
             seller_id: SELLER,
             title: "자전거 팔아요".into(),
@@ -341,11 +341,20 @@ pub fn upsert(lsn: i64) -> Change {
 }
 
 pub fn create(lsn: i64) -> Change {
+    come(lsn, Arrival::Created)
+}
+
+/// The row comes from another id.
+pub fn arrive(lsn: i64) -> Change {
+    come(lsn, Arrival::Moved)
+}
+
+fn come(lsn: i64, arrival: Arrival) -> Change {
     match upsert(lsn) {
         Change::Upsert { lsn, post, .. } => Change::Upsert {
             lsn,
             post,
-            created: true,
+            arrival: Some(arrival),
         },
         other => other,
     }

@@ -134,7 +134,7 @@ async fn a_room_is_not_there_for_members_of_another_one() {
     };
     let other = Change::Upsert {
         lsn: 110,
-        created: false,
+        arrival: None,
         post,
     };
     chat.capture([(20, 110, other)]).await;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     changes::{changed, told},
-    chat::{BUYER, Chat, SELLER, create, delete, events},
+    chat::{BUYER, Chat, SELLER, arrive, create, delete, events},
 };
 
 async fn post_of(chat: &Chat, room: &str) -> i64 {
@@ -69,7 +69,7 @@ async fn rooms_follow_the_row_past_others_that_had_its_ids() {
     // 1 became 2, which became 3; then another row was created as 2.
     chat.on_sale(1, 10).await;
     let room = chat.room(1).await;
-    chat.capture([(2, 1, create(20))]).await;
+    chat.capture([(2, 1, arrive(20))]).await;
     chat.capture([(2, 2, Change::Move { lsn: 30, to: 3 }), (2, 3, Change::Tombstone)])
         .await;
     chat.capture([(2, 4, create(40))]).await;
@@ -86,7 +86,7 @@ async fn rooms_follow_the_row_past_others_that_had_its_ids() {
     // 5 became 6, which was deleted; then another row was created as 6 and became 7.
     chat.on_sale(5, 10).await;
     let room = chat.room(5).await;
-    chat.capture([(6, 1, create(20)), (6, 2, delete(30))]).await;
+    chat.capture([(6, 1, arrive(20)), (6, 2, delete(30))]).await;
     chat.capture([(6, 3, create(40))]).await;
     let other = chat.room(6).await;
     chat.capture([(6, 4, Change::Move { lsn: 50, to: 7 })]).await;
@@ -108,7 +108,7 @@ async fn two_rooms_of_one_buyer_meet_at_one_id() {
     chat.on_sale(1, 10).await;
     let first = chat.room(1).await;
     // The new id is read before the change of the old one.
-    chat.capture([(2, 1, create(20))]).await;
+    chat.capture([(2, 1, arrive(20))]).await;
     let second = chat.room(2).await;
     assert_ne!(first, second);
     chat.capture([(2, 2, Change::Move { lsn: 30, to: 3 })]).await;
@@ -117,7 +117,7 @@ async fn two_rooms_of_one_buyer_meet_at_one_id() {
         (post_of(&chat, &first).await, post_of(&chat, &second).await),
         (3, 3)
     );
-    assert_eq!(chat.capture([(3, 3, create(30)), (3, 4, delete(40))]).await, 2);
+    assert_eq!(chat.capture([(3, 3, arrive(30)), (3, 4, delete(40))]).await, 2);
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn rooms_of_a_row_that_a_truncate_took_are_nobody_elses_until_it_is_read()
     chat.on_sale(5, 10).await;
     let moved = chat.room(5).await;
     chat.capture([
-        (6, 1, create(15)),
+        (6, 1, arrive(15)),
         (6, 2, create(30)),
         (6, 3, changed(31, "또 다른 자전거", "on_sale")),
     ])
@@ -210,4 +210,95 @@ async fn rooms_of_a_row_that_a_truncate_took_are_nobody_elses_until_it_is_read()
             "of the second room's own post"
         );
     }
+}
+
+/// What comes to an id by a change of id begins a new life of it, as what is created there does.
+#[tokio::test]
+async fn a_row_that_comes_where_a_truncate_took_one_has_rooms_of_its_own() {
+    let chat = Chat::start().await;
+    chat.on_sale(1, 10).await;
+    let old = chat.room(1).await;
+    chat.capture([(1, 2, arrive(30))]).await;
+    let new = chat.room(1).await;
+    assert_ne!(old, new);
+    assert_eq!(chat.truncate(20).await, 1);
+    is_closed(&chat, &old).await;
+    assert_eq!(post_of(&chat, &new).await, 1);
+    // And before the row itself is read there, nobody opens a room about the one that was there.
+    chat.on_sale(5, 110).await;
+    let coming = chat.room(5).await;
+    chat.capture([(6, 1, create(112))]).await;
+    chat.capture([(5, 2, Change::Move { lsn: 140, to: 6 })]).await;
+    chat.post(BUYER, "/v1/rooms", json!({ "trade_post_id": 6 }))
+        .await
+        .refused(404, "not-found");
+    chat.capture([(6, 2, arrive(140))]).await;
+    assert_eq!(chat.room(6).await, coming);
+}
+
+#[tokio::test]
+async fn a_row_is_not_followed_along_the_way_of_the_next_one() {
+    let chat = Chat::start().await;
+    // 1 became 2, and the table was emptied; then another row was created as 2 and became 3.
+    chat.on_sale(1, 10).await;
+    let room = chat.room(1).await;
+    chat.capture([
+        (2, 1, arrive(20)),
+        (2, 2, create(30)),
+        (2, 3, Change::Move { lsn: 40, to: 3 }),
+    ])
+    .await;
+    chat.capture([(3, 1, come_as(40, "다른 자전거"))]).await;
+    let other = chat.room(3).await;
+    chat.capture([(1, 2, Change::Move { lsn: 20, to: 2 })]).await;
+    assert_eq!(post_of(&chat, &room).await, 2);
+    assert_eq!(chat.truncate(25).await, 1);
+    is_closed(&chat, &room).await;
+    assert_eq!(post_of(&chat, &other).await, 3);
+    assert!(told(&chat, BUYER).await.is_empty());
+}
+
+fn come_as(lsn: i64, title: &str) -> Change {
+    match (arrive(lsn), changed(lsn, title, "on_sale")) {
+        (Change::Upsert { arrival, .. }, Change::Upsert { lsn, post, .. }) => {
+            Change::Upsert { lsn, post, arrival }
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_tombstone_alone_closes_the_rooms_that_have_come_with_the_row() {
+    let chat = Chat::start().await;
+    for (from, to) in [(1, 2), (5, 6)] {
+        chat.on_sale(from, 10).await;
+        let room = chat.room(from).await;
+        chat.capture([(from, 2, Change::Move { lsn: 20, to })]).await;
+        // Two batches, and one.
+        let closed = if to == 2 {
+            chat.capture([(to, 1, arrive(20))]).await + chat.capture([(to, 2, Change::Tombstone)]).await
+        } else {
+            chat.capture([(to, 1, arrive(20)), (to, 2, Change::Tombstone)])
+                .await
+        };
+        assert_eq!(closed, 1);
+        is_closed(&chat, &room).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tombstone_that_comes_again_closes_no_room_that_is_about_to_move() {
+    let chat = Chat::start().await;
+    chat.on_sale(1, 10).await;
+    chat.capture([(1, 2, delete(20))]).await;
+    let rest = [
+        (1, 3, Change::Tombstone),
+        (1, 4, create(30)),
+        (1, 5, Change::Move { lsn: 50, to: 2 }),
+    ];
+    chat.capture(rest[..2].to_vec()).await;
+    let room = chat.room(1).await;
+    fence_only(&chat, rest.clone()).await;
+    assert_eq!(chat.capture(rest).await, 0);
+    assert_eq!(post_of(&chat, &room).await, 2);
 }

@@ -21,7 +21,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    chat::{BUYER, Chat, SELLER, create, delete, events, eventually},
+    chat::{BUYER, Chat, SELLER, arrive, create, delete, events, eventually},
     deletion::left,
 };
 
@@ -116,7 +116,7 @@ async fn out_of_order(chat: &Chat) -> Broken {
     fence_only(store, [(10, 101, delete(200))]).await;
     let left_behind = chat_about(chat, 11).await;
     fence_only(store, [(11, 101, Change::Move { lsn: 200, to: 12 })]).await;
-    chat.capture([(12, 1, create(200))]).await;
+    chat.capture([(12, 1, arrive(200))]).await;
     // Its delete was missed, and another row was created with its id.
     let replaced = chat_about(chat, 18).await;
     chat.capture([

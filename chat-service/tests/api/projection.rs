@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::json;
 
-use crate::chat::{BUYER, Chat, create, delete, upsert};
+use crate::chat::{BUYER, Chat, arrive, create, delete, upsert};
 
 async fn post(chat: &Chat, id: i64) -> TradePost {
     chat.store.post(id).await.unwrap().expect("projected")
@@ -83,7 +83,7 @@ async fn a_title_is_stored_as_it_is() {
     let title = "$title {\"$literal\": 1} 한글";
     let change = Change::Upsert {
         lsn: 10,
-        created: false,
+        arrival: None,
         post: chat_service::cdc::change_event::Post {
             seller_id: 1,
             title: title.into(),
@@ -217,7 +217,7 @@ async fn rooms_go_with_a_post_whose_id_changes() {
     chat.post(BUYER, "/v1/rooms", json!({ "trade_post_id": 2 }))
         .await
         .refused(404, "not-found");
-    chat.capture([(2, 1, create(20))]).await;
+    chat.capture([(2, 1, arrive(20))]).await;
     assert_eq!(chat.room(2).await, room, "the buyer's room is the one that moved");
     // Everything again, and an old delete of the new id from before the move.
     assert_eq!(chat.capture(moved).await, 0);
@@ -235,9 +235,9 @@ async fn rooms_follow_however_late_a_changed_id_is_read() {
     chat.on_sale(1, 10).await;
     let room = chat.room(1).await;
     // 1 became 2 and 2 became 3; the partitions are read in the other order.
-    chat.capture([(2, 1, create(20)), (2, 2, Change::Move { lsn: 30, to: 3 })])
+    chat.capture([(2, 1, arrive(20)), (2, 2, Change::Move { lsn: 30, to: 3 })])
         .await;
-    chat.capture([(3, 3, create(30))]).await;
+    chat.capture([(3, 3, arrive(30))]).await;
     chat.capture([(1, 4, Change::Move { lsn: 20, to: 2 })]).await;
     let shown = chat.get(BUYER, &format!("/v1/rooms/{room}")).await;
     assert_eq!(shown.body["trade_post"]["id"], 3);
@@ -245,7 +245,7 @@ async fn rooms_follow_however_late_a_changed_id_is_read() {
     // The new id is known to be deleted when the move is read.
     chat.on_sale(5, 10).await;
     let doomed = chat.room(5).await;
-    chat.capture([(6, 5, create(40)), (6, 6, delete(50))]).await;
+    chat.capture([(6, 5, arrive(40)), (6, 6, delete(50))]).await;
     assert_eq!(chat.capture([(5, 7, Change::Move { lsn: 40, to: 6 })]).await, 1);
     chat.get(BUYER, &format!("/v1/rooms/{doomed}"))
         .await

@@ -11,7 +11,7 @@ use std::{
 
 use chat_service::{
     cdc::{
-        change_event::{CaptureTimes, Change, ChangeEvent, Event, Position, Post},
+        change_event::{Arrival, CaptureTimes, Change, ChangeEvent, Event, Position, Post},
         close::carry_out,
         plan::plan,
     },
@@ -150,7 +150,7 @@ pub fn event(trade_post_id: i64, offset: i64, change: Change) -> Event {
 pub fn create(lsn: i64) -> Change {
     Change::Upsert {
         lsn,
-        created: true,
+        arrival: Some(Arrival::Created),
         post: post("자전거"),
     }
 }
@@ -158,7 +158,7 @@ pub fn create(lsn: i64) -> Change {
 pub fn update(lsn: i64, title: &str) -> Change {
     Change::Upsert {
         lsn,
-        created: false,
+        arrival: None,
         post: post(title),
     }
 }

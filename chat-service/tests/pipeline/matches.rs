@@ -7,7 +7,7 @@ use std::{
 
 use chat_service::{
     cdc::{
-        change_event::{Change, Event, Keyword, KeywordChange, KeywordEvent, Position, Post},
+        change_event::{Arrival, Change, Event, Keyword, KeywordChange, KeywordEvent, Position, Post},
         keyword_plan::plan,
     },
     keyword::Kept,
@@ -66,7 +66,7 @@ fn titled(post: i64, lsn: i64, title: &str) -> Event {
     let change = Change::Upsert {
         lsn,
         post: row,
-        created: true,
+        arrival: Some(Arrival::Created),
     };
     event(post, lsn, change)
 }
@@ -419,4 +419,31 @@ async fn a_post_that_is_created_here_with_nobody_waiting_is_left_alone() {
     let bed = Bed::new().await;
     posts(&bed.store, [event(1, 10, create(10))]).await;
     assert!(bed.store.lease_matching(now()).await.unwrap().is_none());
+}
+
+/// Nobody waits for a post that is there already, under another id; nor for the one that was there before.
+#[tokio::test]
+async fn a_post_that_comes_from_another_id_is_no_new_one() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    keep(store, [kept(1, 7, "자전거", 5)]).await;
+    let arrives = |post: i64, lsn: i64| {
+        let Event::Post(mut event) = titled(post, lsn, "자전거") else {
+            unreachable!()
+        };
+        if let Change::Upsert { arrival, .. } = &mut event.change {
+            *arrival = Some(Arrival::Moved);
+        }
+        Event::Post(event)
+    };
+    posts(store, [arrives(1, 20)]).await;
+    // In the place of one that was created, and is not matched yet; and behind one in its batch.
+    posts(store, [titled(2, 10, "자전거")]).await;
+    posts(store, [arrives(2, 20)]).await;
+    posts(store, [titled(3, 10, "자전거"), arrives(3, 20)]).await;
+    assert_eq!(matched(store).await, 0);
+    keep(store, [kept(2, 8, "자전거", 6)]).await;
+    assert!(told(store).await.is_empty());
+    posts(store, [titled(2, 30, "자전거")]).await;
+    assert_eq!(matched(store).await, 2);
 }

@@ -6,7 +6,7 @@ use std::{process::Stdio, time::Duration};
 use anyhow::{Context, Result, ensure};
 use chat_service::{
     cdc::{
-        change_event::{Change, ChangeEvent, Event, Position, Post},
+        change_event::{Arrival, Change, ChangeEvent, Event, Position, Post},
         close::carry_out,
         plan::plan,
     },
@@ -113,7 +113,7 @@ impl Service {
                 },
                 change: Change::Upsert {
                     lsn: id,
-                    created: true,
+                    arrival: Some(Arrival::Created),
                     post: Post {
                         seller_id: SELLER,
                         title: "자전거 팔아요".into(),
