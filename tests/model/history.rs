@@ -176,7 +176,10 @@ impl History {
             Opened::Gone if !self.table.left(*id, *answered, *before) => {
                 Some("410 for a post that was there")
             }
-            Opened::Unknown if before.is_some() => Some("404 for a post that was known"),
+            Opened::Unknown => {
+                let is_known = before.is_some_and(|before| !self.table.moved_in(*id, *answered, before));
+                is_known.then_some("404 for a post that was known")
+            }
             Opened::Own => {
                 let met = self.met(opening, None);
                 let own = met.iter().any(|row| self.table.rows[*row].seller == *buyer);

@@ -42,6 +42,8 @@ impl Row {
 #[derive(Clone, Debug)]
 struct Stay {
     row: RowNumber,
+    /// From another id.
+    moved: bool,
     since: Instant,
     until: Option<Instant>,
 }
@@ -79,7 +81,7 @@ impl Table {
         row.remember_look();
         let title = row.title();
         self.rows.push(row);
-        self.arrive(number, id, at);
+        self.arrive(number, false, id, at);
         title
     }
 
@@ -101,7 +103,7 @@ impl Table {
     pub fn change_id(&mut self, from: i64, to: i64, at: Instant) {
         if let Some(row) = self.leave(from, at) {
             self.rows[row].id = Some(to);
-            self.arrive(row, to, at);
+            self.arrive(row, true, to, at);
         }
     }
 
@@ -112,9 +114,10 @@ impl Table {
         }
     }
 
-    fn arrive(&mut self, row: RowNumber, id: i64, at: Instant) {
+    fn arrive(&mut self, row: RowNumber, moved: bool, id: i64, at: Instant) {
         let stay = Stay {
             row,
+            moved,
             since: at,
             until: None,
         };
@@ -157,6 +160,14 @@ impl Table {
                 .stays_from(id, Some(then), before)
                 .iter()
                 .any(|stay| stay.until.is_some_and(|until| until <= then))
+    }
+
+    /// Whether chat-service can know by `then` that a row has come from another id behind the one it knew at `id`,
+    /// and not yet which.
+    pub fn moved_in(&self, id: i64, then: Instant, before: Known) -> bool {
+        let stays = self.stays_from(id, Some(then), Some(before)).iter();
+        let mut behind = stays.skip(usize::from(before.live));
+        behind.any(|stay| stay.moved)
     }
 
     fn stays_from(&self, id: i64, then: Option<Instant>, before: Option<Known>) -> &[Stay] {
@@ -219,6 +230,10 @@ mod tests {
             "went back"
         );
 
+        let moved_in = |id, row, live| table.moved_in(id, at(9), Known { row, live });
+        assert!(moved_in(2, 7, false), "after one that had been there");
+        assert!(!moved_in(2, 0, true), "it is the one");
+        assert!(!moved_in(1, 1, true), "created there");
         assert!(table.left(1, at(9), None));
         assert!(!table.left(1, at(9), known(2, true)), "it is there");
         assert!(!table.left(1, at(0), known(0, true)), "not yet");
