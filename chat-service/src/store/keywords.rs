@@ -124,8 +124,7 @@ impl Store {
             .upsert(true)
             .await?;
         let older = doc! { "gram": { "$exists": true }, "lsn": { "$lt": lsn } };
-        self.keywords
-            .update_many(older, Kept::ended(lsn, now))
+        self.change_together(&self.keywords, older, Kept::ended(lsn, now))
             .await
             .map(drop)
     }
@@ -168,7 +167,7 @@ impl Store {
             );
         }
         let joined = doc! { "$set": { "joined": true } };
-        self.keywords.update_many(waiting, joined).await?;
+        self.change_together(&self.keywords, waiting, joined).await?;
         Ok(told)
     }
 }

@@ -83,7 +83,7 @@ impl Store {
             "$set": { "state": "erasing", "lease": { "owner": owner, "until": until } },
             "$min": { "begun_at": now },
         };
-        self.change(still_due, take).await?;
+        self.change_together(&self.deletions, still_due, take).await?;
         let got: Vec<Deletion> = self
             .deletions
             .find(doc! { "_id": { "$in": ids }, "lease.owner": owner })
@@ -219,31 +219,17 @@ impl Store {
     /// Marks the deletions done that are still owned. No room of theirs may be left.
     pub async fn finish(&self, leased: &Leased, now: DateTime) -> Result<()> {
         let done = doc! { "$set": { "state": "done", "done_at": now, "lease": null } };
-        self.change(leased.all_owned(), done).await
+        self.change_together(&self.deletions, leased.all_owned(), done)
+            .await
+            .map(drop)
     }
 
     /// Gives back what is not done, behind everything else that is due.
     pub async fn give_back(&self, leased: &Leased, now: DateTime) -> Result<()> {
         let free = doc! { "$set": { "lease": { "owner": null, "until": now } } };
-        self.change(leased.all_owned(), free).await
-    }
-
-    /// Changes deletions together, in a transaction: one that is being written is met as a conflict, and
-    /// what was given up while the server did not answer is ended before. Outside of it this would wait,
-    /// and some servers keep everybody else from the collection meanwhile, also him who is waited for.
-    async fn change(&self, deletions: Document, update: Document) -> Result<()> {
-        let mut transaction = self.transaction().await?;
-        loop {
-            transaction.begin().await?;
-            let changed = self
-                .deletions
-                .update_many(deletions.clone(), update.clone())
-                .session(&mut transaction.session)
-                .await;
-            if transaction.end(changed).await?.is_some() {
-                return Ok(());
-            }
-        }
+        self.change_together(&self.deletions, leased.all_owned(), free)
+            .await
+            .map(drop)
     }
 }
 

@@ -218,7 +218,9 @@ impl Store {
         let ids: Vec<i64> = next.iter().map(|keyword| keyword.id).collect();
         let mut still = keyword_not_seen_since(lsn);
         still.insert("_id", doc! { "$in": ids });
-        let ended = self.keywords.update_many(still, Kept::ended(lsn, now)).await?;
+        let ended = self
+            .change_together(&self.keywords, still, Kept::ended(lsn, now))
+            .await?;
         let closed = &mut leased.reconciliation.closed.keywords;
         *closed = closed.saturating_add_unsigned(ended.modified_count);
         Ok(true)

@@ -193,7 +193,9 @@ impl Store {
     pub async fn read_notifications(&self, member: i64, seq: i64, now: DateTime) -> Result<()> {
         let unread = doc! { "member_id": member, "read_at": null, "seq": { "$lte": seq } };
         let read = doc! { "$set": { "read_at": now } };
-        self.notifications.update_many(unread, read).await.map(drop)
+        self.change_together(&self.notifications, unread, read)
+            .await
+            .map(drop)
     }
 
     /// Takes a notification out of the member's list. Answers whether it was ever there.

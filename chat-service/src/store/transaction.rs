@@ -11,13 +11,14 @@ use std::{
 };
 
 use mongodb::{
-    Client, ClientSession,
+    Client, ClientSession, Collection,
     bson::{Document, doc},
     error::{Error, ErrorKind, Result, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT},
+    results::UpdateResult,
 };
 use tracing::info;
 
-use super::is_duplicate_key;
+use super::{Store, is_duplicate_key};
 
 /// After this time of repeats a transaction's conflict is the caller's to deal with. By time and not by
 /// number: of many writers to one member's inbox the unlucky lose often, and each loss is short.
@@ -87,6 +88,31 @@ impl Transaction {
         let ceiling = 1 << self.attempts.min(6);
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..ceiling))).await;
         Ok(None)
+    }
+}
+
+impl Store {
+    /// Changes documents together, in a transaction: one that is being written is met as a conflict, and
+    /// what was given up while the server did not answer is ended before. Outside of it this would wait,
+    /// and some servers keep everybody else from the collection meanwhile, also him who is waited for.
+    /// So does whatever changes many documents of a collection of which transactions write several.
+    pub(super) async fn change_together<T: Send + Sync>(
+        &self,
+        collection: &Collection<T>,
+        filter: Document,
+        update: Document,
+    ) -> Result<UpdateResult> {
+        let mut transaction = self.transaction().await?;
+        loop {
+            transaction.begin().await?;
+            let changed = collection
+                .update_many(filter.clone(), update.clone())
+                .session(&mut transaction.session)
+                .await;
+            if let Some(changed) = transaction.end(changed).await? {
+                return Ok(changed);
+            }
+        }
     }
 }
 
