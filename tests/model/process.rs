@@ -17,6 +17,7 @@ use e2e::{
     proxy::{Proxy, Stopped},
     world::{World, stop},
 };
+use futures_util::TryStreamExt;
 use local_stack::services::{self, Service, ServiceOptions};
 use mongodb::{
     bson::{DateTime, doc},
@@ -192,14 +193,16 @@ fn is_wrong(line: &str) -> bool {
 
 /// Lets the erasers' leases run out now.
 pub async fn end_leases(world: &World) {
-    let over = DateTime::from_millis(0);
-    world
-        .store
-        .deletions
-        .update_many(
-            doc! { "state": "erasing" },
-            doc! { "$set": { "lease.until": over } },
-        )
+    let over = doc! { "$set": { "lease.until": DateTime::from_millis(0) } };
+    let deletions = &world.store.deletions;
+    let mut erasing = deletions
+        .find(doc! { "state": "erasing" })
         .await
         .expect("MongoDB answers");
+    // One by one: who changes many keeps erasers, that he may have to wait for, from all.
+    while let Some(deletion) = erasing.try_next().await.expect("MongoDB answers") {
+        let still = doc! { "_id": deletion.id, "state": "erasing" };
+        let ended = deletions.update_one(still, over.clone()).await;
+        ended.expect("MongoDB answers");
+    }
 }

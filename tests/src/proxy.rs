@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, sink},
     net::{
@@ -160,19 +161,28 @@ impl Proxy {
     /// # Errors
     /// If the server does not answer.
     pub async fn abort_transactions(&self) -> io::Result<()> {
-        // What the process has sent last is on its way as long as there are connections.
+        // At once: what the process has sent beside may wait for them, and its connections end behind it.
+        let open = lock(&self.control.open).values().cloned().collect();
+        self.abort(open).await?;
+        // What it has sent last is on its way as long as there are connections.
         let _none = self.control.connections.acquire_many(CONNECTIONS).await;
         let open: Vec<Transaction> = lock(&self.control.open).drain().map(|(_, open)| open).collect();
-        let mut server = TcpStream::connect(&self.control.server).await?;
+        self.abort(open.clone()).await?;
         // Twice: the last may begin on the server only now.
-        for transaction in open.iter().chain(&open) {
+        self.abort(open).await
+    }
+
+    /// Each on a connection of its own: one may have to wait for another.
+    async fn abort(&self, open: Vec<Transaction>) -> io::Result<()> {
+        let aborted = open.into_iter().map(async |transaction| {
+            let mut server = TcpStream::connect(&self.control.server).await?;
             server.write_all(&transaction.abort()).await?;
             let mut header = [0; HEADER];
             server.read_exact(&mut header).await?;
             // Whether it was still open makes no difference.
-            Frame::read(header, &mut server).await?;
-        }
-        Ok(())
+            Frame::read(header, &mut server).await.map(drop)
+        });
+        try_join_all(aborted).await.map(drop)
     }
 }
 
