@@ -36,7 +36,7 @@ pub(crate) enum Failure {
     #[error("{} cannot be used as a folder of kept schemas", path.display())]
     Folder { path: PathBuf, source: io::Error },
     #[error("nothing was done: {0}")]
-    Slot(String),
+    Kept(String),
     #[error("nothing was done: there is no terminal to ask on; repeat it with --yes if you are sure")]
     CannotAsk,
     #[error("nothing was done")]
@@ -69,7 +69,7 @@ impl Failure {
             | Self::Folder { .. }
             | Self::CannotAsk
             | Self::Declined => 2,
-            Self::NoSubject { .. } | Self::Slot(_) => 4,
+            Self::NoSubject { .. } | Self::Kept(_) => 4,
             Self::NotRunning => 5,
             Self::Changes => 6,
             Self::Interrupted => 7,

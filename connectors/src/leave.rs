@@ -14,11 +14,18 @@ use crate::{
 /// The task that reads the slot ends after the answer to the deletion.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why a slot is not dropped.
+/// Why something is not dropped.
 #[derive(Debug, thiserror::Error)]
-pub enum KeepSlot {
-    #[error("{connector} reads through the slot {slot} too")]
-    Shared { slot: String, connector: String },
+pub enum Keep {
+    #[error("it is no connector for PostgreSQL, so it has neither a slot nor a publication")]
+    Nothing,
+    #[error("the {what} {name} is in the configuration of {} too", others.join(", "))]
+    Shared {
+        /// `slot` or `publication`.
+        what: &'static str,
+        name: String,
+        others: Vec<String>,
+    },
     #[error(
         "the slot {slot} is held by process {pid} of {user:?} (application {application:?}), which is not this connector's"
     )]
@@ -30,19 +37,24 @@ pub enum KeepSlot {
     },
 }
 
-/// Whether the slot is the connector's alone, while it still exists. `others` are connectors that name it,
-/// too.
-pub fn may_drop(slot: &Slot, standing: Option<&Standing>, others: &[String]) -> Result<(), KeepSlot> {
-    if let Some(connector) = others.first() {
-        return Err(KeepSlot::Shared {
-            slot: slot.name.clone(),
-            connector: connector.clone(),
-        });
+/// Whether what is to be dropped is this connector's alone. `others` are connectors that name it, too.
+///
+/// # Errors
+/// If it is not.
+pub fn is_its_own(what: &'static str, name: &str, others: &[String]) -> Result<(), Keep> {
+    if others.is_empty() {
+        return Ok(());
     }
+    let (name, others) = (name.to_owned(), others.to_vec());
+    Err(Keep::Shared { what, name, others })
+}
+
+/// Whether nobody but the connector, which still exists, can be who reads through the slot.
+pub fn may_drop(slot: &Slot, standing: Option<&Standing>) -> Result<(), Keep> {
     let Some(reader) = &slot.reader else { return Ok(()) };
     let stopped = matches!(standing, Some(Standing::Halted(State::Stopped)) | None);
     if stopped || !reader.application.starts_with("Debezium") {
-        return Err(KeepSlot::HeldByAnother {
+        return Err(Keep::HeldByAnother {
             slot: slot.name.clone(),
             pid: reader.pid,
             user: reader.user.clone(),
@@ -109,14 +121,19 @@ mod tests {
         foreign.reader.as_mut().unwrap().application = "pg_recvlogical".to_owned();
         let running = Some(&Standing::Running);
         let stopped = Standing::Halted(State::Stopped);
-        assert!(may_drop(&healthy(), running, &[]).is_ok());
-        assert!(may_drop(&idle, running, &[]).is_ok());
-        assert!(may_drop(&idle, Some(&stopped), &[]).is_ok());
+        assert!(may_drop(&healthy(), running).is_ok());
+        assert!(may_drop(&idle, running).is_ok());
+        assert!(may_drop(&idle, Some(&stopped)).is_ok());
         assert!(
-            may_drop(&healthy(), Some(&stopped), &[]).is_err(),
+            may_drop(&healthy(), Some(&stopped)).is_err(),
             "who reads it then?"
         );
-        assert!(may_drop(&foreign, running, &[]).is_err());
-        assert!(may_drop(&idle, running, &["other".to_owned()]).is_err());
+        assert!(may_drop(&foreign, running).is_err());
+        let shared = is_its_own("publication", "p", &["other".to_owned()]);
+        assert_eq!(
+            shared.unwrap_err().to_string(),
+            "the publication p is in the configuration of other too"
+        );
+        assert!(is_its_own("slot", "s", &[]).is_ok());
     }
 }

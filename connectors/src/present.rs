@@ -3,9 +3,9 @@
 use chrono::{DateTime, SecondsFormat};
 use comfy_table::{Table, presets::NOTHING};
 use connectors::{
-    Config,
     offsets::Position,
     report::{Capture, Report},
+    slots::{Others, Owned},
     status::{Status, causes},
 };
 use serde_json::Value;
@@ -68,30 +68,43 @@ fn reason(trace: &str) -> String {
     }
 }
 
-/// A slot is never dropped silently: it is what makes sure that no change is lost meanwhile.
-pub(crate) fn left_behind(config: &Config) -> String {
-    let Some((slot, publication)) = slot_and_publication(config) else {
-        return String::new();
+/// A slot is never dropped silently: it is what makes sure that no change is lost meanwhile. What another connector
+/// names is not to be dropped at all.
+pub(crate) fn left_behind(owned: &Owned<'_>, others: &Others) -> String {
+    let Owned {
+        slot, publication, ..
+    } = owned;
+    let mut lines = vec![format!(
+        "The replication slot {slot} and the publication {publication} stay in PostgreSQL, and Kafka Connect keeps\n\
+         the connector's offsets: applied again under the same name, it goes on where it stopped."
+    )];
+    let shared = |what, name, others: &[String]| {
+        let others = others.join(", ");
+        format!("Leave the {what} {name} as it is: it is in the configuration of {others}, too.")
     };
-    format!(
-        "\
-The replication slot {slot} and the publication {publication} stay in PostgreSQL, and Kafka Connect keeps
-the connector's offsets: applied again under the same name, it goes on where it stopped.
-Until then PostgreSQL keeps all of its write-ahead log for the slot, and its disk can fill up.
-If the connector shall not come back, drop them in its database:
-  SELECT pg_drop_replication_slot('{slot}');
-  DROP PUBLICATION {publication};
-"
-    )
-}
-
-/// What a connector for PostgreSQL has there.
-pub(crate) fn slot_and_publication(config: &Config) -> Option<(&str, &str)> {
-    let slot = config.get("slot.name")?;
-    let publication = config
-        .get("publication.name")
-        .map_or("dbz_publication", String::as_str);
-    Some((slot, publication))
+    let mut drop = Vec::new();
+    if others.slot.is_empty() {
+        lines.push(
+            "Until then PostgreSQL keeps all of its write-ahead log for the slot, and its disk can fill up."
+                .to_owned(),
+        );
+        drop.push(format!("  SELECT pg_drop_replication_slot('{slot}');"));
+    } else {
+        lines.push(shared("slot", slot, &others.slot));
+    }
+    if others.publication.is_empty() {
+        drop.push(format!("  DROP PUBLICATION {publication};"));
+    } else {
+        lines.push(shared("publication", publication, &others.publication));
+    }
+    if !drop.is_empty() {
+        let what = if drop.len() == 2 { "them" } else { "the other" };
+        lines.push(format!(
+            "If the connector shall not come back, drop {what} in its database:"
+        ));
+    }
+    lines.extend(drop);
+    lines.join("\n") + "\n"
 }
 
 /// How far a connector has got: positions as PostgreSQL writes them, times as people do.
@@ -135,7 +148,47 @@ fn time(micros: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use connectors::Config;
+
     use super::*;
+
+    #[test]
+    fn nobody_is_told_to_drop_what_another_connector_names() {
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "connector.class": "io.debezium.connector.postgresql.PostgresConnector", "slot.name": "s",
+        }))
+        .unwrap();
+        let owned = Owned::of(&config).unwrap();
+        let told = |slot: &[&str], publication: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let others = Others {
+                slot: names(slot),
+                publication: names(publication),
+            };
+            left_behind(&owned, &others)
+        };
+        let (slot, publication) = (
+            "pg_drop_replication_slot('s')",
+            "DROP PUBLICATION dbz_publication",
+        );
+        let alone = told(&[], &[]);
+        assert!(alone.contains(slot) && alone.contains(publication), "{alone}");
+        let published = told(&[], &["other"]);
+        assert!(
+            published.contains(slot) && !published.contains(publication),
+            "{published}"
+        );
+        assert!(
+            published.contains(
+                "Leave the publication dbz_publication as it is: it is in the configuration of other"
+            ),
+            "{published}"
+        );
+        let read = told(&["other"], &[]);
+        assert!(!read.contains(slot) && read.contains(publication), "{read}");
+        let both = told(&["other"], &["other", "another"]);
+        assert!(!both.contains("drop") && !both.contains("DROP"), "{both}");
+    }
 
     #[test]
     fn positions_read_as_postgresql_writes_them() {

@@ -14,7 +14,7 @@ use connectors::{
     Config, ConnectApi, Outcome, Prepared, config_file,
     plan::{Difference, Plan},
     prepare,
-    slots::shared_slots,
+    slots::{Others, Owned, shared_slots, to_come},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     cli::seconds,
     command::within,
     failure::{Failure, Failures},
-    present::{left_behind, slot_and_publication},
+    present::left_behind,
     progress::Progress,
 };
 
@@ -62,12 +62,12 @@ pub(crate) async fn run(api: &ConnectApi, options: &Options) -> Result<(), Failu
     for connector in &prepared {
         announce(connector);
     }
+    let gone = going.keys().cloned().collect();
+    let to_come = to_come(&files, &existing, &gone);
     for (name, config) in &going {
-        let stays = slot_and_publication(config)
-            .map(|(slot, publication)| format!("; the slot {slot} and the publication {publication} stay"));
         println!(
             "{name}: to be deleted, no file describes it{}",
-            stays.unwrap_or_default()
+            staying(name, config, &to_come)
         );
     }
     let something = !going.is_empty() || prepared.iter().any(Prepared::does_something);
@@ -85,7 +85,7 @@ pub(crate) async fn run(api: &ConnectApi, options: &Options) -> Result<(), Failu
     if !going.is_empty() || (changes && can_ask()) {
         confirm("Change this in Kafka Connect?", options.yes)?;
     }
-    prune(api, options, &going).await?;
+    prune(api, options, &going, &to_come).await?;
     let mut failures = Failures::default();
     for connector in &prepared {
         if let Err(failure) = carry_out(api, options, connector).await {
@@ -136,11 +136,38 @@ async fn look(
     Ok(prepared)
 }
 
-async fn prune(api: &ConnectApi, options: &Options, going: &BTreeMap<String, Config>) -> Result<(), Failure> {
+/// What a connector that goes leaves in PostgreSQL.
+fn staying(name: &str, config: &Config, to_come: &[(&str, &Config)]) -> String {
+    let Some(owned) = Owned::of(config) else {
+        return String::new();
+    };
+    let Others { slot, publication } = owned.others(name, to_come.iter().copied());
+    let of = |others: &[String]| match others {
+        [] => String::new(),
+        others => format!(" (also of {})", others.join(", ")),
+    };
+    format!(
+        "; the slot {}{} and the publication {}{} stay",
+        owned.slot,
+        of(&slot),
+        owned.publication,
+        of(&publication)
+    )
+}
+
+async fn prune(
+    api: &ConnectApi,
+    options: &Options,
+    going: &BTreeMap<String, Config>,
+    to_come: &[(&str, &Config)],
+) -> Result<(), Failure> {
     for (name, config) in going {
         within(api, options.timeout, || api.delete(name)).await?;
         println!("{name}: deleted");
-        println!("{}", left_behind(config).trim_end());
+        if let Some(owned) = Owned::of(config) {
+            let others = owned.others(name, to_come.iter().copied());
+            println!("{}", left_behind(&owned, &others).trim_end());
+        }
     }
     Ok(())
 }

@@ -6,20 +6,16 @@ use std::time::Duration;
 use anstream::{print, println};
 use clap::Args;
 use connectors::{
-    Config, ConnectApi, ConnectError,
+    ConnectApi, ConnectError,
     database::{self, DatabaseError},
-    leave, slot,
+    leave::{self, Keep},
+    slot,
+    slots::{Others, Owned},
     status::Standing,
 };
 use sqlx::PgConnection;
 
-use crate::{
-    ask::confirm,
-    cli::seconds,
-    command::within,
-    failure::Failure,
-    present::{left_behind, slot_and_publication},
-};
+use crate::{ask::confirm, cli::seconds, command::within, failure::Failure, present::left_behind};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -53,49 +49,86 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
     let not_found = || ConnectError::NotFound {
         connector: name.clone(),
     };
-    let config = within(api, timeout, || api.config(&name))
-        .await?
-        .ok_or_else(not_found)?;
-    let mut left = Left::of(&config);
-    left.drop_slot = drop_slot;
-    left.drop_publication = drop_publication;
+    let configs = within(api, timeout, || api.configs()).await?;
+    let config = configs.get(&name).ok_or_else(not_found)?;
+    let left = Owned::of(config).map(|owned| Left {
+        others: owned.others(
+            &name,
+            configs.iter().map(|(name, config)| (name.as_str(), config)),
+        ),
+        owned,
+        drop_slot,
+        drop_publication,
+    });
     // What cannot be done is found before anything is.
     let mut database = None;
     if let Some(url) = database_url.filter(|_| drop_slot || drop_publication) {
-        database = Some(database::connect(&url).await?);
+        let left = left.as_ref().ok_or_else(|| kept(&Keep::Nothing))?;
+        left.is_its_own().map_err(|keep| kept(&keep))?;
+        let database = database.insert(database::connect(&url).await?);
+        if drop_slot {
+            left.check_slot(api, &name, database).await?;
+        }
     }
-    if let Some(database) = database.as_mut().filter(|_| drop_slot) {
-        left.check_slot(api, &name, database).await?;
-    }
-    confirm(&left.question(&name, &config), yes)?;
+    confirm(&question(&name, left.as_ref()), yes)?;
     if !within(api, timeout, || api.delete(&name)).await? {
         return Err(not_found().into());
     }
     println!("{name}: deleted");
-    match &mut database {
-        Some(database) => left.drop_from(database).await.map_err(DatabaseError::from)?,
-        None => print!("{}", left_behind(&config)),
+    match (&left, &mut database) {
+        (Some(left), Some(database)) => left.drop_from(database).await.map_err(DatabaseError::from)?,
+        (Some(left), None) => print!("{}", left_behind(&left.owned, &left.others)),
+        (None, _) => (),
     }
     Ok(())
 }
 
+fn kept(keep: &Keep) -> Failure {
+    Failure::Kept(keep.to_string())
+}
+
+/// Names what stays behind, because that is what has to be thought of.
+fn question(name: &str, left: Option<&Left<'_>>) -> String {
+    let (mut goes, mut stays) = (Vec::new(), Vec::new());
+    if let Some(left) = left {
+        let mut add = |drop, what| if drop { goes.push(what) } else { stays.push(what) };
+        add(left.drop_slot, format!("the slot {}", left.owned.slot));
+        add(
+            left.drop_publication,
+            format!("the publication {}", left.owned.publication),
+        );
+    }
+    let drop = match goes.as_slice() {
+        [] => String::new(),
+        names => format!(", drop {}", names.join(" and ")),
+    };
+    let stays = match stays.as_slice() {
+        [] => String::new(),
+        [only] => format!(" {only} stays in PostgreSQL."),
+        both => format!(" {} stay in PostgreSQL.", both.join(" and ")),
+    };
+    let stays = stays.replacen(" the", " The", 1);
+    format!("Delete connector {name}{drop}? Changes are not captured until it is applied again.{stays}")
+}
+
 /// What is in PostgreSQL.
-struct Left {
-    slot: String,
-    publication: String,
+struct Left<'a> {
+    owned: Owned<'a>,
+    others: Others,
     drop_slot: bool,
     drop_publication: bool,
 }
 
-impl Left {
-    fn of(config: &Config) -> Self {
-        let setting = |key: &str, default: &str| config.get(key).map_or(default, String::as_str).to_owned();
-        Self {
-            slot: setting("slot.name", "debezium"),
-            publication: setting("publication.name", "dbz_publication"),
-            drop_slot: false,
-            drop_publication: false,
+impl Left<'_> {
+    fn is_its_own(&self) -> Result<(), Keep> {
+        let Self { owned, others, .. } = self;
+        if self.drop_slot {
+            leave::is_its_own("slot", owned.slot, &others.slot)?;
         }
+        if self.drop_publication {
+            leave::is_its_own("publication", owned.publication, &others.publication)?;
+        }
+        Ok(())
     }
 
     async fn check_slot(
@@ -104,79 +137,62 @@ impl Left {
         name: &str,
         database: &mut PgConnection,
     ) -> Result<(), Failure> {
-        let found = slot::read(database, &self.slot)
+        let found = slot::read(database, self.owned.slot)
             .await
             .map_err(DatabaseError::from)?;
         let Some(found) = found else { return Ok(()) };
         let standing = api.status(name).await?.as_ref().map(Standing::of);
-        let others = api.configs().await?.into_iter().filter(|(other, config)| {
-            other != name && config.get("slot.name").is_some_and(|slot| *slot == self.slot)
-        });
-        let others: Vec<String> = others.map(|(other, _)| other).collect();
-        leave::may_drop(&found, standing.as_ref(), &others)
-            .map_err(|reason| Failure::Slot(reason.to_string()))
-    }
-
-    /// Names what stays behind, because that is what has to be thought of.
-    fn question(&self, name: &str, config: &Config) -> String {
-        let slot = (self.drop_slot, format!("the slot {}", self.slot));
-        let publication = (
-            self.drop_publication,
-            format!("the publication {}", self.publication),
-        );
-        let (goes, stays): (Vec<_>, Vec<_>) = [slot, publication].into_iter().partition(|(drop, _)| *drop);
-        let names =
-            |parts: Vec<(bool, String)>| -> Vec<String> { parts.into_iter().map(|(_, name)| name).collect() };
-        let drop = match names(goes).as_slice() {
-            [] => String::new(),
-            names => format!(", drop {}", names.join(" and ")),
-        };
-        let stays = match names(stays).as_slice() {
-            [only] => format!(" {only} stays in PostgreSQL."),
-            both @ [_, ..] if slot_and_publication(config).is_some() => {
-                format!(" {} stay in PostgreSQL.", both.join(" and "))
-            }
-            _ => String::new(),
-        };
-        let stays = stays.replacen(" the", " The", 1);
-        format!("Delete connector {name}{drop}? Changes are not captured until it is applied again.{stays}")
+        leave::may_drop(&found, standing.as_ref()).map_err(|keep| kept(&keep))
     }
 
     async fn drop_from(&self, database: &mut PgConnection) -> sqlx::Result<()> {
+        let Owned {
+            slot, publication, ..
+        } = self.owned;
         let dropped = |there_was| if there_was { "dropped" } else { "not there" };
-        let slot = if self.drop_slot {
-            dropped(leave::drop_slot(database, &self.slot).await?)
+        let seen = if self.drop_slot {
+            dropped(leave::drop_slot(database, slot).await?)
         } else {
             "kept, and PostgreSQL keeps its write-ahead log for it"
         };
-        println!("slot {}: {slot}", self.slot);
-        let publication = if self.drop_publication {
-            dropped(leave::drop_publication(database, &self.publication).await?)
+        println!("slot {slot}: {seen}");
+        let seen = if self.drop_publication {
+            dropped(leave::drop_publication(database, publication).await?)
         } else {
             "kept"
         };
-        println!("publication {}: {publication}", self.publication);
+        println!("publication {publication}: {seen}");
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use connectors::Config;
+
     use super::*;
 
     #[test]
     fn the_question_says_what_goes_and_what_stays() {
-        let postgres = Config::from([
-            ("slot.name".to_owned(), "s".to_owned()),
-            ("publication.name".to_owned(), "p".to_owned()),
-        ]);
-        let question = |config: &Config, drop_slot, drop_publication| {
-            let left = Left {
+        let postgres = Config::from(
+            [
+                (
+                    "connector.class",
+                    "io.debezium.connector.postgresql.PostgresConnector",
+                ),
+                ("slot.name", "s"),
+                ("publication.name", "p"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        let asked = |config: &Config, drop_slot, drop_publication| {
+            let left = Owned::of(config).map(|owned| Left {
+                owned,
+                others: Others::default(),
                 drop_slot,
                 drop_publication,
-                ..Left::of(config)
-            };
-            left.question("x", config)
+            });
+            question("x", left.as_ref())
         };
         for (drop_slot, drop_publication, begin, end) in [
             (
@@ -198,10 +214,10 @@ mod tests {
                 "until it is applied again.",
             ),
         ] {
-            let asked = question(&postgres, drop_slot, drop_publication);
+            let asked = asked(&postgres, drop_slot, drop_publication);
             assert!(asked.starts_with(begin) && asked.ends_with(end), "{asked}");
         }
-        let other = question(&Config::new(), false, false);
+        let other = asked(&Config::new(), false, false);
         assert!(!other.contains("PostgreSQL"), "{other}");
     }
 }

@@ -319,6 +319,22 @@ async fn is_deleted(world: &mut World, database: &str) {
         let ended = connectors(url, &drop).await;
         assert_eq!(ended.code, Some(code), "{}", ended.err);
     }
+    // Another connector of the database reads by the same publication.
+    let mut other = world.config.clone();
+    other.insert("slot.name".to_owned(), "surrounded_other".to_owned());
+    world.api.put_config("surrounded_other", &other).await.unwrap();
+    let ended = connectors(url, &drop_all).await;
+    assert_eq!(ended.code, Some(4), "{}", ended.err);
+    assert!(
+        ended.err.contains(
+            "nothing was done: the publication trade_cdc is in the configuration of surrounded_other too"
+        ),
+        "{}",
+        ended.err
+    );
+    assert!(world.api.config("surrounded").await.unwrap().is_some());
+    world.api.delete("surrounded_other").await.unwrap();
+
     let holder = hold(world, "surrounded").await;
     let ended = connectors(url, &drop_all).await;
     assert_eq!(ended.code, Some(4), "{}", ended.err);
