@@ -101,6 +101,24 @@ pub enum ConnectError {
     )]
     ChangedMeanwhile { connector: String },
 
+    #[error(
+        "{connector} is {state}, which it could not be given back afterwards; nothing was done: wait until it is \
+         RUNNING, PAUSED, STOPPED or FAILED"
+    )]
+    Unsettled { connector: String, state: String },
+
+    /// `done` is what has come of stopping it.
+    #[error(
+        "{done}\n{connector} is left STOPPED: it could not be given the state back that it had; do that as soon as \
+         Kafka Connect answers: connectors {order} {connector}"
+    )]
+    LeftStopped {
+        connector: String,
+        order: &'static str,
+        done: String,
+        source: Box<ConnectError>,
+    },
+
     #[error("there is no connector {connector}; `connectors status` lists those that exist")]
     NotFound { connector: String },
 }

@@ -111,7 +111,11 @@ fn of_connect(error: &ConnectError) -> u8 {
         | ConnectError::InvalidConfig { .. }
         | ConnectError::ChangedMeanwhile { .. }
         | ConnectError::NotFound { .. } => 4,
-        ConnectError::Failed { .. } | ConnectError::Halted { .. } | ConnectError::NotReached { .. } => 5,
+        ConnectError::Failed { .. }
+        | ConnectError::Halted { .. }
+        | ConnectError::NotReached { .. }
+        | ConnectError::Unsettled { .. }
+        | ConnectError::LeftStopped { .. } => 5,
     }
 }
 

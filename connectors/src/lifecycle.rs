@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::{
     ConnectApi, ConnectError,
     patience::Patience,
@@ -29,13 +31,20 @@ impl Order {
         }
     }
 
-    /// What gives a connector back the state it had.
-    pub(crate) fn back_to(state: &State) -> Option<Self> {
-        match state {
-            State::Stopped => None,
-            State::Paused => Some(Self::Pause),
-            State::Running | State::Failed | State::Unassigned | State::Restarting | State::Other(_) => {
-                Some(Self::Resume)
+    /// What gives a connector back the state it had; `None` if it was stopped.
+    ///
+    /// # Errors
+    /// If nobody can ask for the state.
+    fn back_to(before: &Status) -> Result<Option<Self>, ConnectError> {
+        match &before.connector.state {
+            State::Stopped => Ok(None),
+            State::Paused => Ok(Some(Self::Pause)),
+            State::Running | State::Failed => Ok(Some(Self::Resume)),
+            state @ (State::Unassigned | State::Restarting | State::Other(_)) => {
+                Err(ConnectError::Unsettled {
+                    connector: before.name.clone(),
+                    state: state.to_string(),
+                })
             }
         }
     }
@@ -66,10 +75,106 @@ pub async fn order(
         patience: Patience::new(wait),
     };
     awaited.ask(|| api.order(name, order)).await?;
+    carried_out(&awaited, order, &mut tell).await
+}
+
+async fn carried_out(
+    awaited: &Awaited<'_>,
+    order: Order,
+    tell: &mut impl FnMut(&Status),
+) -> Result<(), ConnectError> {
     match order {
-        Order::Pause => awaited.until("PAUSED", is_paused, &mut tell).await,
-        Order::Stop => awaited.until("STOPPED", is_stopped, &mut tell).await,
-        Order::Resume => awaited.until_running(None, &mut tell).await,
+        Order::Pause => awaited.until("PAUSED", is_paused, tell).await,
+        Order::Stop => awaited.until("STOPPED", is_stopped, tell).await,
+        Order::Resume => awaited.until_running(None, tell).await,
+    }
+}
+
+/// Between two tries to give a state back.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// A connector that was stopped for a while, and what it was before.
+#[derive(Debug)]
+pub struct Stopped<'a> {
+    api: &'a ConnectApi,
+    name: &'a str,
+    wait: Duration,
+    back: Option<Order>,
+}
+
+impl<'a> Stopped<'a> {
+    /// Stops it. One that does not stop within `wait` gets its state back.
+    ///
+    /// # Errors
+    /// Also if it is in a state that it could not be given back.
+    pub async fn stop(
+        api: &'a ConnectApi,
+        name: &'a str,
+        wait: Duration,
+        tell: &mut impl FnMut(&Status),
+    ) -> Result<Self, ConnectError> {
+        let awaited = Awaited {
+            api,
+            name,
+            patience: Patience::new(wait),
+        };
+        let before = awaited.status().await?.ok_or_else(|| ConnectError::NotFound {
+            connector: name.to_owned(),
+        })?;
+        let back = Order::back_to(&before)?;
+        let stopped = Self {
+            api,
+            name,
+            wait,
+            back,
+        };
+        let done = match awaited.ask(|| api.order(name, Order::Stop)).await {
+            Ok(()) => carried_out(&awaited, Order::Stop, tell).await,
+            // It may have been heard all the same.
+            Err(error @ ConnectError::NoAnswer { .. }) => Err(error),
+            Err(error) => return Err(error),
+        };
+        if let Err(error) = done {
+            stopped.give_back(&error.to_string()).await?;
+            return Err(error);
+        }
+        Ok(stopped)
+    }
+
+    /// Asks for the state that it had, again and again while Connect does not answer. `done` says what has come of
+    /// stopping it.
+    ///
+    /// # Errors
+    /// If it is left stopped.
+    pub async fn give_back(&self, done: &str) -> Result<(), ConnectError> {
+        let Some(order) = self.back else { return Ok(()) };
+        let patience = Patience::new(self.wait);
+        loop {
+            let asked = patience.ask(self.api.url(), || self.api.order(self.name, order));
+            match asked.await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_transient() && !patience.is_over() => sleep(TRY_AGAIN).await,
+                Err(error) => {
+                    return Err(ConnectError::LeftStopped {
+                        connector: self.name.to_owned(),
+                        order: order.path(),
+                        done: done.to_owned(),
+                        source: Box::new(error),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Returns once it has the state again that it had. A connector that ran has to run.
+    pub(crate) async fn is_back(&self, tell: &mut impl FnMut(&Status)) -> Result<(), ConnectError> {
+        let Some(order) = self.back else { return Ok(()) };
+        let awaited = Awaited {
+            api: self.api,
+            name: self.name,
+            patience: Patience::new(self.wait),
+        };
+        carried_out(&awaited, order, tell).await
     }
 }
 
@@ -135,10 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn every_state_can_be_given_back() {
-        assert_eq!(Order::back_to(&State::Running), Some(Order::Resume));
-        assert_eq!(Order::back_to(&State::Failed), Some(Order::Resume));
-        assert_eq!(Order::back_to(&State::Paused), Some(Order::Pause));
-        assert_eq!(Order::back_to(&State::Stopped), None);
+    fn only_a_state_that_somebody_can_ask_for_is_given_back() {
+        let back_to = |state: &str| Order::back_to(&status(state, None));
+        assert_eq!(back_to("RUNNING").unwrap(), Some(Order::Resume));
+        assert_eq!(back_to("FAILED").unwrap(), Some(Order::Resume));
+        assert_eq!(back_to("PAUSED").unwrap(), Some(Order::Pause));
+        assert_eq!(back_to("STOPPED").unwrap(), None);
+        for state in ["UNASSIGNED", "RESTARTING", "DREAMING"] {
+            let error = back_to(state).unwrap_err();
+            assert!(error.to_string().contains(&format!("x is {state}, ")), "{error}");
+        }
     }
 }

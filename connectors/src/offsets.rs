@@ -5,12 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{
-    ConnectApi, ConnectError,
-    lifecycle::{self, Order},
-    lsn::Lsn,
-    status::Status,
-};
+use crate::{ConnectApi, ConnectError, lifecycle::Stopped, lsn::Lsn, patience::Patience, status::Status};
 
 /// One of the partitions that a connector divides its source into (Debezium for PostgreSQL has one, its
 /// server), and how far it has got there.
@@ -97,33 +92,18 @@ pub async fn reset(
     wait: Duration,
     mut tell: impl FnMut(&Status),
 ) -> Result<(), ConnectError> {
-    let before = api.status(name).await?.ok_or_else(|| ConnectError::NotFound {
-        connector: name.to_owned(),
-    })?;
-    let back = Order::back_to(&before.connector.state);
-    let forgotten = forget(api, name, wait, &mut tell).await;
+    let stopped = Stopped::stop(api, name, wait, &mut tell).await?;
+    let forgotten = Patience::new(wait)
+        .ask(api.url(), || api.reset_offsets(name))
+        .await;
     if let Err(error) = forgotten {
-        if let Some(back) = back {
-            // The first error tells more than one that follows from it.
-            let _ = api.order(name, back).await;
-        }
+        stopped.give_back(&error.to_string()).await?;
         return Err(error);
     }
-    match back {
-        Some(back) => lifecycle::order(api, name, back, wait, tell).await,
-        None => Ok(()),
-    }
-}
-
-async fn forget(
-    api: &ConnectApi,
-    name: &str,
-    wait: Duration,
-    tell: &mut impl FnMut(&Status),
-) -> Result<(), ConnectError> {
-    lifecycle::order(api, name, Order::Stop, wait, tell).await?;
-    let patience = crate::patience::Patience::new(wait);
-    patience.ask(api.url(), || api.reset_offsets(name)).await
+    stopped
+        .give_back(&format!("the offsets of {name} are forgotten"))
+        .await?;
+    stopped.is_back(&mut tell).await
 }
 
 #[cfg(test)]

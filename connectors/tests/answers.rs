@@ -2,10 +2,13 @@
 //! fixed answers stands in its place.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use connectors::{
-    Config, ConnectApi, ConnectError, Outcome, apply,
+    Config, ConnectApi, ConnectError, Outcome, apply, offsets,
     registry::{RegistryApi, RegistryError},
 };
 use tokio::{
@@ -13,28 +16,38 @@ use tokio::{
     net::TcpListener,
 };
 
+/// What was asked for, in its order.
+type Asked = Arc<Mutex<Vec<String>>>;
+
 /// Gives each connection the next answer and closes it; the last answer is repeated.
 async fn playback_at(answers: Vec<String>) -> String {
+    playback_noting(answers).await.0
+}
+
+async fn playback_noting(answers: Vec<String>) -> (String, Asked) {
+    let asked = Asked::default();
+    let noted = Arc::clone(&asked);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
         for turn in 0.. {
             let (mut connection, _) = listener.accept().await.unwrap();
-            read_request(&mut connection).await;
+            let request = read_request(&mut connection).await;
+            noted.lock().unwrap().push(request);
             let answer = &answers[turn.min(answers.len() - 1)];
             connection.write_all(answer.as_bytes()).await.unwrap();
             connection.shutdown().await.unwrap();
         }
     });
-    url
+    (url, asked)
 }
 
 async fn playback(answers: Vec<String>) -> ConnectApi {
     ConnectApi::new(&playback_at(answers).await).unwrap()
 }
 
-/// All of it: closing a connection with unread bytes would reset it under the answer.
-async fn read_request(connection: &mut tokio::net::TcpStream) {
+/// All of it: closing a connection with unread bytes would reset it under the answer. Answers method and path.
+async fn read_request(connection: &mut tokio::net::TcpStream) -> String {
     let mut request = Vec::new();
     loop {
         let mut buffer = [0; 4096];
@@ -48,7 +61,8 @@ async fn read_request(connection: &mut tokio::net::TcpStream) {
             .lines()
             .find_map(|line| line.strip_prefix("content-length: "));
         if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
-            return;
+            let line = head.lines().next().unwrap();
+            return line.trim_end_matches(" http/1.1").to_owned();
         }
     }
 }
@@ -157,6 +171,63 @@ async fn a_server_that_never_answers_is_given_up() {
         .await
         .unwrap_err();
     assert!(matches!(error, ConnectError::NoAnswer { .. }), "{error:?}");
+}
+
+const STOPPED: &str = r#"{"name": "x", "connector": {"state": "STOPPED", "worker_id": "w:1"}, "tasks": []}"#;
+
+/// Offsets of a connector that runs are to be forgotten, which is refused, and these are the answers to giving it its
+/// state back.
+async fn reset(giving_back: &[String]) -> (ConnectError, Vec<String>) {
+    let mut answers = vec![
+        json("200 OK", RUNNING),
+        json("202 Accepted", ""),
+        json("200 OK", STOPPED),
+        json(
+            "500 Internal Server Error",
+            r#"{"error_code": 500, "message": "the offsets topic is away"}"#,
+        ),
+    ];
+    answers.extend_from_slice(giving_back);
+    let (url, asked) = playback_noting(answers).await;
+    let api = ConnectApi::new(&url).unwrap();
+    let error = offsets::reset(&api, "x", Duration::from_secs(2), |_| ())
+        .await
+        .unwrap_err();
+    let asked = asked.lock().unwrap().clone();
+    (error, asked)
+}
+
+#[tokio::test]
+async fn a_connector_that_was_stopped_is_given_its_state_back_with_patience() {
+    let nothing = String::new();
+    let (rebalance, done) = (json("409 Conflict", REBALANCE), json("202 Accepted", ""));
+    let (error, asked) = reset(&[rebalance.clone(), nothing, done]).await;
+    assert!(
+        matches!(error, ConnectError::Refused { status: 500, .. }),
+        "{error:?}"
+    );
+    let resume = "put /connectors/x/resume";
+    assert_eq!(asked[4..], [resume; 3], "{asked:?}");
+
+    let (error, _) = reset(&[rebalance]).await;
+    let told = error.to_string();
+    assert!(told.contains("the offsets topic is away"), "{told}");
+    assert!(
+        told.contains("x is left STOPPED") && told.ends_with("connectors resume x"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_in_no_state_that_can_be_given_back_is_not_stopped() {
+    let unassigned = RUNNING.replacen("RUNNING", "UNASSIGNED", 1);
+    let (url, asked) = playback_noting(vec![json("200 OK", &unassigned)]).await;
+    let api = ConnectApi::new(&url).unwrap();
+    let error = offsets::reset(&api, "x", Duration::from_secs(2), |_| ())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConnectError::Unsettled { .. }), "{error:?}");
+    assert_eq!(*asked.lock().unwrap(), ["get /connectors/x/status"]);
 }
 
 async fn registry(answer: String) -> Result<Vec<u32>, RegistryError> {
