@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    slot::{self, Slot},
+    slot::{self, Reader, Slot},
     status::{Standing, State},
 };
 
-/// The task that reads the slot ends after the answer to the deletion.
-const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
+/// The task that reads the slot ends after Kafka Connect has said that the connector is stopped or deleted.
+pub const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why something is not dropped.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,22 @@ pub enum Keep {
         others: Vec<String>,
     },
     #[error(
+        "there is no {what} {name} there; check that --database-url names the captured database. If it is gone \
+         already, leave --drop-{what} out"
+    )]
+    Missing { what: &'static str, name: String },
+    #[error("{role} may not drop slots; give --database-url a role with REPLICATION, or a superuser")]
+    NoReplication { role: String },
+    #[error(
+        "{role} may not drop the publication {publication}, which is {owner}'s; give --database-url that role, or a \
+         superuser"
+    )]
+    NotOwner {
+        role: String,
+        publication: String,
+        owner: String,
+    },
+    #[error(
         "the slot {slot} is held by process {pid} of {user:?} (application {application:?}), which is not this connector's"
     )]
     HeldByAnother {
@@ -35,6 +51,18 @@ pub enum Keep {
         user: String,
         application: String,
     },
+}
+
+impl Keep {
+    /// Somebody reads through the slot, and it is not the connector.
+    pub fn held_by(slot: &str, reader: &Reader) -> Self {
+        Self::HeldByAnother {
+            slot: slot.to_owned(),
+            pid: reader.pid,
+            user: reader.user.clone(),
+            application: reader.application.clone(),
+        }
+    }
 }
 
 /// Whether what is to be dropped is this connector's alone. `others` are connectors that name it, too.
@@ -54,14 +82,80 @@ pub fn may_drop(slot: &Slot, standing: Option<&Standing>) -> Result<(), Keep> {
     let Some(reader) = &slot.reader else { return Ok(()) };
     let stopped = matches!(standing, Some(Standing::Halted(State::Stopped)) | None);
     if stopped || !reader.application.starts_with("Debezium") {
-        return Err(Keep::HeldByAnother {
-            slot: slot.name.clone(),
-            pid: reader.pid,
-            user: reader.user.clone(),
-            application: reader.application.clone(),
-        });
+        return Err(Keep::held_by(&slot.name, reader));
     }
     Ok(())
+}
+
+/// The slot, if there is one and this role may drop it.
+///
+/// # Errors
+/// If PostgreSQL does not answer.
+pub async fn droppable_slot(database: &mut PgConnection, name: &str) -> sqlx::Result<Result<Slot, Keep>> {
+    let Some(slot) = slot::read(database, name).await? else {
+        let (what, name) = ("slot", name.to_owned());
+        return Ok(Err(Keep::Missing { what, name }));
+    };
+    let role = sqlx::query(
+        "SELECT rolname::text AS role, rolsuper OR rolreplication AS may FROM pg_roles
+         WHERE rolname = current_user",
+    )
+    .fetch_one(database)
+    .await?;
+    if role.try_get("may")? {
+        return Ok(Ok(slot));
+    }
+    let role = role.try_get("role")?;
+    Ok(Err(Keep::NoReplication { role }))
+}
+
+/// Whether there is the publication, and this role may drop it.
+///
+/// # Errors
+/// If PostgreSQL does not answer.
+pub async fn droppable_publication(
+    database: &mut PgConnection,
+    name: &str,
+) -> sqlx::Result<Result<(), Keep>> {
+    let found = sqlx::query(
+        "SELECT current_user::text AS role, pg_get_userbyid(pubowner)::text AS owner,
+                pg_has_role(pubowner, 'USAGE') AS may
+         FROM pg_publication WHERE pubname = $1",
+    )
+    .bind(name)
+    .fetch_optional(database)
+    .await?;
+    let Some(found) = found else {
+        let (what, name) = ("publication", name.to_owned());
+        return Ok(Err(Keep::Missing { what, name }));
+    };
+    if found.try_get("may")? {
+        return Ok(Ok(()));
+    }
+    Ok(Err(Keep::NotOwner {
+        role: found.try_get("role")?,
+        publication: name.to_owned(),
+        owner: found.try_get("owner")?,
+    }))
+}
+
+/// Waits until nobody reads through the slot. Answers who still does when the time is over.
+///
+/// # Errors
+/// If PostgreSQL does not answer.
+pub async fn still_read(
+    database: &mut PgConnection,
+    name: &str,
+    wait: Duration,
+) -> sqlx::Result<Option<Reader>> {
+    let begun = Instant::now();
+    loop {
+        let reader = slot::read(database, name).await?.and_then(|slot| slot.reader);
+        if reader.is_none() || begun.elapsed() > wait {
+            return Ok(reader);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Drops the slot once nobody reads through it. False if there is none.

@@ -9,13 +9,15 @@ use connectors::{
     ConnectApi, ConnectError,
     database::{self, DatabaseError},
     leave::{self, Keep},
-    slot,
+    lifecycle::Stopped,
     slots::{Others, Owned},
     status::Standing,
 };
 use sqlx::PgConnection;
 
-use crate::{ask::confirm, cli::seconds, command::within, failure::Failure, present::left_behind};
+use crate::{
+    ask::confirm, cli::seconds, command::within, failure::Failure, present::left_behind, progress::Progress,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -32,7 +34,7 @@ pub(crate) struct Options {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Seconds to wait for each answer
+    /// Seconds that each step may take
     #[arg(long, default_value = "30", value_parser = seconds)]
     timeout: Duration,
 }
@@ -66,15 +68,23 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
         let left = left.as_ref().ok_or_else(|| kept(&Keep::Nothing))?;
         left.is_its_own().map_err(|keep| kept(&keep))?;
         let database = database.insert(database::connect(&url).await?);
-        if drop_slot {
-            left.check_slot(api, &name, database).await?;
-        }
+        left.can_be_dropped(api, &name, timeout, database).await?;
     }
     confirm(&question(&name, left.as_ref()), yes)?;
-    if !within(api, timeout, || api.delete(&name)).await? {
-        return Err(not_found().into());
+    let stopped = match (&left, &mut database) {
+        (Some(left), Some(database)) if drop_slot => Some(left.let_go(api, &name, timeout, database).await?),
+        _ => None,
+    };
+    match within(api, timeout, || api.delete(&name)).await {
+        Ok(true) => println!("{name}: deleted"),
+        Ok(false) => return Err(not_found().into()),
+        Err(error) => {
+            if let Some(stopped) = stopped {
+                stopped.give_back(&error.to_string()).await?;
+            }
+            return Err(error.into());
+        }
     }
-    println!("{name}: deleted");
     match (&left, &mut database) {
         (Some(left), Some(database)) => left.drop_from(database).await.map_err(DatabaseError::from)?,
         (Some(left), None) => print!("{}", left_behind(&left.owned, &left.others)),
@@ -131,18 +141,49 @@ impl Left<'_> {
         Ok(())
     }
 
-    async fn check_slot(
+    /// As far as PostgreSQL and Kafka Connect can say it before.
+    async fn can_be_dropped(
         &self,
         api: &ConnectApi,
         name: &str,
+        timeout: Duration,
         database: &mut PgConnection,
     ) -> Result<(), Failure> {
-        let found = slot::read(database, self.owned.slot)
-            .await
-            .map_err(DatabaseError::from)?;
-        let Some(found) = found else { return Ok(()) };
-        let standing = api.status(name).await?.as_ref().map(Standing::of);
-        leave::may_drop(&found, standing.as_ref()).map_err(|keep| kept(&keep))
+        if self.drop_slot {
+            let slot = leave::droppable_slot(database, self.owned.slot).await;
+            let slot = slot.map_err(DatabaseError::from)?.map_err(|keep| kept(&keep))?;
+            let status = within(api, timeout, || api.status(name)).await?;
+            let standing = status.as_ref().map(Standing::of);
+            leave::may_drop(&slot, standing.as_ref()).map_err(|keep| kept(&keep))?;
+        }
+        if self.drop_publication {
+            let publication = leave::droppable_publication(database, self.owned.publication).await;
+            publication
+                .map_err(DatabaseError::from)?
+                .map_err(|keep| kept(&keep))?;
+        }
+        Ok(())
+    }
+
+    /// Stops the connector. Who reads through the slot then is not its reader, though it may look like it, such as
+    /// that of a connector of another Kafka Connect.
+    async fn let_go<'a>(
+        &self,
+        api: &'a ConnectApi,
+        name: &'a str,
+        timeout: Duration,
+        database: &mut PgConnection,
+    ) -> Result<Stopped<'a>, Failure> {
+        let progress = Progress::new(name);
+        let stopped = Stopped::stop(api, name, timeout, &mut |status| progress.show(status)).await?;
+        let wait = timeout.min(leave::RELEASE_PATIENCE);
+        let failure = match leave::still_read(database, self.owned.slot, wait).await {
+            Ok(None) => return Ok(stopped),
+            Ok(Some(reader)) => kept(&Keep::held_by(self.owned.slot, &reader)),
+            Err(error) => DatabaseError::from(error).into(),
+        };
+        stopped.give_back(&failure.to_string()).await?;
+        Err(failure)
     }
 
     async fn drop_from(&self, database: &mut PgConnection) -> sqlx::Result<()> {

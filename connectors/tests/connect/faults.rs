@@ -130,6 +130,11 @@ pub async fn empty_topic(world: &World, topic: &str) {
 
 /// Reads through a slot over PostgreSQL's own protocol, as `pg_recvlogical` does, until it is dropped.
 pub async fn hold(world: &World, slot: &str) -> TcpStream {
+    hold_as(world, slot, "thief").await
+}
+
+/// The same, under the name of another application.
+pub async fn hold_as(world: &World, slot: &str, application: &str) -> TcpStream {
     let message = |kind: Option<u8>, body: &[u8]| {
         let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
         kind.into_iter()
@@ -149,7 +154,7 @@ pub async fn hold(world: &World, slot: &str) -> TcpStream {
         "replication",
         "database",
         "application_name",
-        "thief",
+        application,
     ];
     for text in parameters {
         startup.extend_from_slice(text.as_bytes());

@@ -6,6 +6,7 @@ use std::{path::Path, process::Stdio};
 use connectors::{
     registry::RegistryApi,
     schemas::{Half, Table, history, subjects},
+    status::Standing,
 };
 use serde_json::Value;
 use tokio::{
@@ -14,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    faults::{ask, hold},
+    faults::{ask, hold, hold_as},
     run::{Ended, connectors},
     world::{World, eventually},
 };
@@ -348,6 +349,8 @@ async fn is_deleted(world: &mut World, database: &str) {
         "deleted all the same"
     );
     drop(holder);
+    cannot_be_dropped(world).await;
+    is_read_by_another_cluster(world, &drop_all).await;
 
     let ended = eventually("let go", async || {
         let ended = connectors(url, &drop_all).await;
@@ -367,4 +370,87 @@ async fn is_deleted(world: &mut World, database: &str) {
     );
     assert_eq!(world.confirmed().await, None);
     assert_eq!(world.api.config("surrounded").await.unwrap(), None);
+}
+
+/// By a role that may not, and what is not there.
+async fn cannot_be_dropped(world: &mut World) {
+    let url = world.stack.connect.url();
+    world.execute("CREATE ROLE surrounded_guest LOGIN").await;
+    let postgres = &world.stack.postgres;
+    let (host, port) = (postgres.host(), postgres.port());
+    let by = |role: &str| format!("postgres://{role}@{host}:{port}/surrounded");
+    // Stopped from the beginning, it never makes its slot.
+    let mut other = world.config.clone();
+    other.insert("slot.name".to_owned(), "surrounded_none".to_owned());
+    other.insert("publication.name".to_owned(), "surrounded_none".to_owned());
+    let other = serde_json::json!({"name": "surrounded_none", "config": other, "initial_state": "STOPPED"});
+    let created = reqwest::Client::new()
+        .post(format!("{url}/connectors"))
+        .json(&other);
+    assert!(created.send().await.unwrap().status().is_success());
+    for (connector, what, database, said) in [
+        (
+            "surrounded",
+            "slot",
+            by("surrounded_guest"),
+            "surrounded_guest may not drop slots; give",
+        ),
+        (
+            "surrounded",
+            "publication",
+            by("debezium"),
+            "debezium may not drop the publication trade_cdc, which is postgres's; give",
+        ),
+        (
+            "surrounded_none",
+            "slot",
+            by("debezium"),
+            "there is no slot surrounded_none there",
+        ),
+        (
+            "surrounded_none",
+            "publication",
+            by("debezium"),
+            "there is no publication surrounded_none there",
+        ),
+    ] {
+        let drop = format!("--drop-{what}");
+        let ended = connectors(
+            url,
+            &["delete", connector, "--yes", &drop, "--database-url", &database],
+        )
+        .await;
+        assert_eq!(ended.code, Some(4), "{}{}", ended.out, ended.err);
+        assert!(
+            ended.err.contains("nothing was done") && ended.err.contains(said),
+            "{}",
+            ended.err
+        );
+        assert!(world.api.config(connector).await.unwrap().is_some());
+    }
+    world.api.delete("surrounded_none").await.unwrap();
+}
+
+/// The connector runs, as far as Kafka Connect knows, and tries again and again to read through its slot.
+async fn is_read_by_another_cluster(world: &World, drop_all: &[&str]) {
+    let holder = hold_as(world, "surrounded", "Debezium Streaming").await;
+    ask(world, reqwest::Method::PUT, "resume").await;
+    let running = async || match world.api.status("surrounded").await.unwrap().unwrap() {
+        status if Standing::of(&status) == Standing::Running => Ok(()),
+        other => Err(other),
+    };
+    eventually("running", running).await;
+    let ended = connectors(
+        world.stack.connect.url(),
+        &[drop_all, &["--timeout", "10"]].concat(),
+    )
+    .await;
+    assert_eq!(ended.code, Some(4), "{}", ended.err);
+    assert!(
+        ended.err.contains("which is not this connector's"),
+        "{}",
+        ended.err
+    );
+    eventually("running again", running).await;
+    drop(holder);
 }
