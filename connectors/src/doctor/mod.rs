@@ -302,7 +302,7 @@ fn of_offsets(
     let mut findings = vec![connect::offset(offsets, standing, slot.map(Option::is_some))];
     if let Some(slot) = slot {
         let read = slot.as_ref().is_some_and(|slot| slot.reader.is_some());
-        let reading = read && standing == Some(&Standing::Running);
+        let reading = read && !slot::has_no_reader(standing);
         findings.push(slot::slot_gap(slot.as_ref(), offsets, reading));
     }
     findings
@@ -396,6 +396,7 @@ async fn of_schema_ids(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::State;
 
     #[test]
     fn every_check_has_one_finding_and_its_place() {
@@ -405,5 +406,22 @@ mod tests {
         assert_eq!(checks, CHECKS);
         let seen = all.iter().filter(|finding| finding.level == Level::Ok);
         assert_eq!(seen.count(), 2);
+    }
+
+    #[test]
+    fn what_a_paused_connector_is_behind_is_still_to_be_flushed() {
+        let behind = serde_json::json!({"offsets": [{"partition": {}, "offset": {"lsn": 1_400}}]});
+        let behind: Offsets = serde_json::from_value(behind).unwrap();
+        let slot = Some(crate::slot::tests::healthy());
+        let gap = |state| {
+            let found = of_offsets(Some(&behind), Some(&Standing::Halted(state)), Some(&slot));
+            found
+                .into_iter()
+                .find(|finding| finding.check == "slot-gap")
+                .unwrap()
+                .level
+        };
+        assert_eq!(gap(State::Paused), Level::Warning);
+        assert_eq!(gap(State::Stopped), Level::Wrong);
     }
 }

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use super::finding::{Finding, bytes, time};
-use crate::{database::Settings, offsets::Offsets, slot::Slot, status::Standing};
+use crate::{
+    database::Settings,
+    offsets::Offsets,
+    slot::Slot,
+    status::{Standing, State},
+};
 
 /// Whether our connector, and it alone, reads through the slot. `others` are connectors of the same Kafka
 /// Connect that name it too.
@@ -30,9 +35,8 @@ pub(crate) fn slot(
     };
     // It may be unknown, too.
     let running = standing == Some(&Standing::Running);
-    let halted = standing.is_some() && !running;
     match &slot.reader {
-        Some(reader) if halted || !reader.application.starts_with("Debezium") => {
+        Some(reader) if has_no_reader(standing) || !reader.application.starts_with("Debezium") => {
             let address = reader.address.as_deref().unwrap_or("this machine");
             Finding::wrong(
                 CHECK,
@@ -69,6 +73,12 @@ pub(crate) fn slot(
             "start the connector before the disk or max_slot_wal_keep_size ends that",
         ),
     }
+}
+
+/// Only a connector that is stopped has no tasks: one that is paused, or that has failed in part, may keep its
+/// reader.
+pub(crate) fn has_no_reader(standing: Option<&Standing>) -> bool {
+    standing == Some(&Standing::Halted(State::Stopped))
 }
 
 pub(crate) fn wal_status(slot: &Slot, settings: &Settings) -> Finding {
@@ -108,7 +118,7 @@ pub(crate) fn wal_status(slot: &Slot, settings: &Settings) -> Finding {
 }
 
 /// Whether something was changed that the connector has not read and the slot does not have any more.
-/// `reading` says that the connector runs and reads through the slot.
+/// `reading` says that the connector reads through the slot.
 pub(crate) fn slot_gap(slot: Option<&Slot>, offsets: Option<&Offsets>, reading: bool) -> Finding {
     const CHECK: &str = "slot-gap";
     const NEXT: &str = "what was deleted in between will never be captured, and the connector may refuse to go on behind it: have it begin anew with `connectors offsets reset`, and run `connectors reconcile`";
@@ -168,7 +178,6 @@ mod tests {
         doctor::finding::Level,
         lsn::Lsn,
         slot::{Reader, tests::healthy},
-        status::State,
     };
 
     fn settings() -> Settings {
@@ -199,6 +208,15 @@ mod tests {
             Level::Wrong
         );
         assert_eq!(level(&healthy(), &stopped), Level::Wrong);
+        for keeps_it in [
+            Standing::Halted(State::Paused),
+            Standing::Failed,
+            Standing::Changing,
+        ] {
+            assert_eq!(level(&healthy(), &keeps_it), Level::Ok, "{keeps_it:?}");
+            assert_eq!(level(&held_by("pg_recvlogical"), &keeps_it), Level::Wrong);
+            assert_eq!(level(&idle, &keeps_it), Level::Warning);
+        }
         assert_eq!(level(&idle, &Standing::Running), Level::Wrong);
         assert_eq!(level(&idle, &stopped), Level::Warning);
         assert_eq!(slot("s", Some(&idle), None, &[]).level, Level::Warning);
