@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    ConnectApi, ConnectError,
+    Config, ConnectApi, ConnectError,
     database::{self, DatabaseError},
     offsets::Offsets,
     slot::{self, Slot},
@@ -40,8 +40,10 @@ pub const SLOT_WAL_STATUS: &str = "slot_wal_status";
 /// Gauge by `connector`: seconds since a heartbeat was written into its database; absent before the first.
 pub const HEARTBEAT_AGE: &str = "heartbeat_age_seconds";
 
-/// For one look at everything: statements have a bound of their own, a network that is silent has none.
+/// For one look at the database: statements have a bound of their own, a network that is silent has none.
 const LOOK: Duration = Duration::from_secs(30);
+/// For Kafka Connect, before and after that: what does not answer is not to be taken for the database.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Of one connector.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -147,44 +149,26 @@ pub(crate) struct Onlooker {
     pub(crate) gauges: Gauges,
     /// Kept between two looks.
     pub(crate) connection: Option<PgConnection>,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum LookError {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-}
-
-impl From<sqlx::Error> for LookError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error.into())
-    }
+    /// By connector, as Kafka Connect last said: it may be away when its slots keep the log most.
+    pub(crate) slots: BTreeMap<String, String>,
 }
 
 impl Onlooker {
     pub(crate) async fn look_on(mut self, interval: Duration, shutdown: CancellationToken) {
         let mut told = None;
         loop {
-            let look = timeout(LOOK, self.look());
-            let Some(seen) = shutdown.run_until_cancelled(look).await else {
+            let Some(seen) = shutdown.run_until_cancelled(self.look()).await else {
                 return;
             };
-            let seen = seen.unwrap_or(Err(LookError::Database(DatabaseError::NoAnswer)));
             let error = match seen {
                 Ok(connectors) => {
                     self.gauges.set(true, connectors);
                     None
                 }
                 Err(error) => {
-                    // Whoever watches Kafka Connect says that it is away.
-                    let up = matches!(error, LookError::Connect(_));
-                    self.gauges.set(up, BTreeMap::new());
-                    if !up {
-                        self.connection = None;
-                    }
-                    (!up).then(|| crate::doctor::said(&error))
+                    self.gauges.set(false, BTreeMap::new());
+                    self.connection = None;
+                    Some(crate::doctor::said(&error))
                 }
             };
             match &error {
@@ -199,37 +183,61 @@ impl Onlooker {
         }
     }
 
-    async fn look(&mut self) -> Result<BTreeMap<String, Captured>, LookError> {
+    /// Where Kafka Connect does not answer, which whoever watches it says, gaps are not known.
+    async fn look(&mut self) -> Result<BTreeMap<String, Captured>, DatabaseError> {
+        let answers = match timeout(ANSWER, self.api.configs()).await {
+            Ok(Ok(configs)) => {
+                self.slots = slots(&self.names, configs);
+                true
+            }
+            Ok(Err(_)) | Err(_) => false,
+        };
+        let look = timeout(LOOK, self.look_at_database()).await;
+        let mut seen = look.unwrap_or(Err(DatabaseError::NoAnswer))?;
+        if answers {
+            // Behind the slots: see `Slot::gap_bytes`.
+            let _ = timeout(ANSWER, self.look_at_offsets(&mut seen)).await;
+        }
+        Ok(seen)
+    }
+
+    async fn look_at_database(&mut self) -> Result<BTreeMap<String, Captured>, DatabaseError> {
         let database = match &mut self.connection {
             Some(database) => database,
             none => none.insert(database::connect(&self.database_url).await?),
         };
         let heartbeat_age = slot::heartbeat_age(database).await?;
         let mut seen = BTreeMap::new();
-        for (name, config) in self.api.configs().await? {
-            let Some(slot_name) = config.get("slot.name") else {
-                continue;
-            };
-            if !self.names.is_empty() && !self.names.contains(&name) {
-                continue;
-            }
-            let slot = slot::read(database, slot_name).await?;
-            // Behind the slot: see `Slot::gap_bytes`.
-            let offsets = self.api.offsets(&name).await?;
-            let offset = offsets.as_ref().and_then(Offsets::furthest);
-            let gap = slot
-                .as_ref()
-                .zip(offset)
-                .map(|(slot, offset)| slot.gap_bytes(offset));
+        for (name, slot) in &self.slots {
             let captured = Captured {
-                slot,
-                gap,
+                slot: slot::read(database, slot).await?,
+                gap: None,
                 heartbeat_age,
             };
-            seen.insert(name, captured);
+            seen.insert(name.clone(), captured);
         }
         Ok(seen)
     }
+
+    async fn look_at_offsets(&self, seen: &mut BTreeMap<String, Captured>) -> Result<(), ConnectError> {
+        for (name, captured) in seen {
+            let offsets = self.api.offsets(name).await?;
+            let offset = offsets.as_ref().and_then(Offsets::furthest);
+            let slot = captured.slot.as_ref();
+            captured.gap = slot.zip(offset).map(|(slot, offset)| slot.gap_bytes(offset));
+        }
+        Ok(())
+    }
+}
+
+/// Of those connectors that have a slot, and are named if any is.
+fn slots(names: &[String], configs: BTreeMap<String, Config>) -> BTreeMap<String, String> {
+    let watched = configs
+        .into_iter()
+        .filter(|(name, _)| names.is_empty() || names.contains(name));
+    watched
+        .filter_map(|(name, mut config)| Some((name, config.remove("slot.name")?)))
+        .collect()
 }
 
 #[cfg(test)]

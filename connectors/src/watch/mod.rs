@@ -82,6 +82,7 @@ pub async fn run(
             database_url,
             gauges: Gauges::registered(&metrics),
             connection: None,
+            slots: BTreeMap::new(),
         };
         let (interval, stop) = (watch.interval, shutdown.clone());
         tasks.spawn("capture", async move {

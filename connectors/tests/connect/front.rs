@@ -5,7 +5,10 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -34,6 +37,7 @@ type Seen = (Instant, Method, String);
 pub struct Front {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    silent: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -43,6 +47,7 @@ struct Behind {
     prefix: String,
     password: bool,
     seen: Arc<Mutex<Vec<Seen>>>,
+    silent: Arc<AtomicBool>,
 }
 
 /// What a client needs in PEM: the authority's certificate, and one of its own with its key.
@@ -71,6 +76,11 @@ impl Front {
         self.address.port()
     }
 
+    /// From now on no request is answered, nor refused.
+    pub fn fall_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+
     /// When restarts were asked for.
     pub fn restarts(&self) -> Vec<Instant> {
         let seen = self.seen.lock().unwrap();
@@ -89,11 +99,13 @@ impl Front {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let silent = Arc::<AtomicBool>::default();
         let behind = Behind {
             connect: connect.to_owned(),
             prefix: prefix.to_owned(),
             password,
             seen: Arc::clone(&seen),
+            silent: Arc::clone(&silent),
         };
         tokio::spawn(async move {
             loop {
@@ -120,11 +132,18 @@ impl Front {
                 });
             }
         });
-        Self { address, seen }
+        Self {
+            address,
+            seen,
+            silent,
+        }
     }
 }
 
 async fn answer(behind: Behind, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if behind.silent.load(Ordering::Relaxed) {
+        return std::future::pending().await;
+    }
     let authorized = request.headers().get(header::AUTHORIZATION);
     if behind.password && authorized.is_none_or(|sent| sent != AUTHORIZATION) {
         let refused = Response::builder().status(StatusCode::UNAUTHORIZED);

@@ -135,7 +135,8 @@ async fn a_slot_that_is_lost_or_made_anew_is_told_by_metrics() {
     world.apply().await.unwrap();
     let connect = world.stack.connect.url();
     let database = world.stack.postgres.superuser_url("gapped");
-    let (mut child, url) = start(connect, &["gapped", "--database-url", &database]).await;
+    let front = Front::of(connect, "gapped").await;
+    let (mut child, url) = start(&front.url(), &["gapped", "--database-url", &database]).await;
     until_told(
         &url,
         &[
@@ -175,6 +176,28 @@ async fn a_slot_that_is_lost_or_made_anew_is_told_by_metrics() {
             _ => Err(metrics),
         }
     })
+    .await;
+
+    // Nothing restarts the connector then, and its slot keeps the log.
+    front.fall_silent();
+    eventually("told of slots alone", async || {
+        let (_, metrics) = get(&url, "/metrics").await;
+        if metrics.contains("slot_gap_bytes{") {
+            Err(metrics)
+        } else {
+            Ok(metrics)
+        }
+    })
+    .await;
+    world.execute("SELECT pg_drop_replication_slot('gapped')").await;
+    until_told(
+        &url,
+        &[
+            "capture_database_up 1",
+            r#"slot_wal_status{connector="gapped"} 3.0"#,
+            r#"heartbeat_age_seconds{connector="gapped"} "#,
+        ],
+    )
     .await;
     child.kill().await.unwrap();
 
