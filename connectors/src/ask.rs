@@ -1,6 +1,11 @@
 //! Asks on the terminal before something is done that cannot be taken back.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    thread,
+};
+
+use tokio::sync::oneshot;
 
 use crate::failure::Failure;
 
@@ -24,4 +29,11 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
         (Ok(_), "y" | "Y" | "yes") => Ok(()),
         _ => Err(Failure::Declined),
     }
+}
+
+/// The same for one who waits for something else, too: nobody waits for the thread that reads the answer.
+pub(crate) async fn confirmed(question: String, yes: bool) -> Result<(), Failure> {
+    let (answer, answered) = oneshot::channel();
+    thread::spawn(move || answer.send(confirm(&question, yes)));
+    answered.await.unwrap_or(Err(Failure::Declined))
 }

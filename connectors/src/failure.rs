@@ -54,8 +54,12 @@ pub(crate) enum Failure {
     Watch(#[from] TaskError),
     #[error(transparent)]
     Reconcile(#[from] ReconcileError),
-    #[error("interrupted: nothing is closed")]
-    Interrupted,
+    /// With what was not done, and what was.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
+    /// The same after an answer that was no.
+    #[error("{0}")]
+    Unrepaired(String),
 }
 
 impl Failure {
@@ -72,7 +76,7 @@ impl Failure {
             Self::NoSubject { .. } | Self::Kept(_) => 4,
             Self::NotRunning => 5,
             Self::Changes => 6,
-            Self::Interrupted => 7,
+            Self::Interrupted(_) | Self::Unrepaired(_) => 7,
             Self::Said(code) => *code,
             Self::Registry(error) => of_registry(error),
             Self::Database(error) => of_database(error),

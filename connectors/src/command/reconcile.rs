@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anstream::println;
+use anstream::{eprintln, println};
 use clap::Args;
 use connectors::{
     ConnectApi,
@@ -12,8 +12,10 @@ use connectors::{
     },
     schemas::Table,
 };
+use service_kit::lifecycle::shutdown_on_signal;
+use tokio_util::sync::CancellationToken;
 
-use crate::{ask::confirm, cli::seconds, failure::Failure};
+use crate::{ask::confirmed, cli::seconds, failure::Failure};
 
 /// So many rows are shown where the others are only counted.
 const SHOWN: usize = 20;
@@ -76,12 +78,14 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
         };
         return Err(wrong.into());
     }
-    let repair = Repair {
+    let mut repair = Repair {
         connect,
         chat: &chat,
         database: &database,
         settings: &settings,
         options: &options,
+        interrupted: shutdown_on_signal(),
+        done: Vec::new(),
     };
     for table in &settings.tables {
         match table {
@@ -97,6 +101,8 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
 trait Shown: Candidate {
     /// For people: `posts`.
     const ROWS: &str;
+    /// That nothing was done to them.
+    const UNTOUCHED: &str;
 
     /// One of them in a line.
     fn line(&self) -> String;
@@ -115,35 +121,42 @@ struct Repair<'a> {
     database: &'a Database,
     settings: &'a Settings,
     options: &'a Options,
+    /// Once for the whole command: the first listener takes the signal's usual effect away for good.
+    interrupted: CancellationToken,
+    /// What was done to earlier tables.
+    done: Vec<String>,
 }
 
 impl Repair<'_> {
     /// One table, from the first question to the last answer.
-    async fn of<C: Shown>(&self) -> Result<(), Failure> {
+    async fn of<C: Shown>(&mut self) -> Result<(), Failure> {
         let Self {
             connect,
             chat,
             database,
             settings,
             options,
-        } = self;
+            ref interrupted,
+            ..
+        } = *self;
         let connector = options.connector.as_str();
         println!(
             "{}: waiting for transactions and snapshots that are under way",
             C::ROWS
         );
-        let timeout = options.timeout;
-        let run = Reconciling::begin(connect, chat, database, connector, settings, C::TABLE, timeout).await?;
+        let start = tokio::select! {
+            start = reconcile::start(connect, database, connector, options.timeout) => start?,
+            () = interrupted.cancelled() => return Err(Failure::Interrupted(self.untouched::<C>())),
+        };
+        let run =
+            Reconciling::begin_at(start, connect, chat, database, connector, settings, C::TABLE).await?;
         println!(
             "{}: begun; {connector} reads {} rows at once",
             run.id, settings.chunk_size
         );
         let found = tokio::select! {
             found = find::<C>(&run, options.dry_run) => found?,
-            _ = tokio::signal::ctrl_c() => {
-                run.cancel().await?;
-                return Err(Failure::Interrupted);
-            }
+            () = interrupted.cancelled() => return Err(self.break_off::<C>(&run).await),
         };
         if options.dry_run {
             run.cancel().await?;
@@ -151,17 +164,72 @@ impl Repair<'_> {
             return Ok(());
         }
         println!("{found}");
-        if found.number > 0
-            && let Err(no) = confirm(&C::question(found.number), options.yes)
-        {
-            run.cancel().await?;
-            return Err(no);
+        if found.number > 0 {
+            let answer = tokio::select! {
+                answer = confirmed(C::question(found.number), options.yes) => answer,
+                () = interrupted.cancelled() => {
+                    // The question's line is not ended.
+                    eprintln!();
+                    return Err(self.break_off::<C>(&run).await);
+                }
+            };
+            if let Err(no) = answer {
+                run.cancel().await?;
+                return Err(match self.done.as_slice() {
+                    [] => no,
+                    _ => Failure::Unrepaired(self.untouched::<C>()),
+                });
+            }
         }
         let mut progress = Progress::default();
-        let done = run.confirm(|run| progress.tell(run)).await?;
+        let mut is_closing = false;
+        let confirm = run.confirm(|run| {
+            is_closing |= run.state == State::Closing;
+            progress.tell(run);
+        });
+        let done = tokio::select! {
+            done = confirm => Some(done?),
+            () = interrupted.cancelled() => None,
+        };
+        let Some(done) = done else {
+            // It may have been heard, or not.
+            return Err(if is_closing {
+                going_on(&run)
+            } else {
+                match run.cancel().await {
+                    Err(ReconcileError::Refused { .. }) => going_on(&run),
+                    Err(error) => error.into(),
+                    Ok(()) => Failure::Interrupted(self.untouched::<C>()),
+                }
+            });
+        };
         println!("{}: {}", done.id, C::done(&done));
+        self.done.push(C::done(&done));
         Ok(())
     }
+
+    /// Ends what was begun and not confirmed.
+    async fn break_off<C: Shown>(&self, run: &Reconciling<'_>) -> Failure {
+        match run.cancel().await {
+            Ok(()) => Failure::Interrupted(self.untouched::<C>()),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn untouched<C: Shown>(&self) -> String {
+        match self.done.as_slice() {
+            [] => C::UNTOUCHED.to_owned(),
+            done => format!("{}; before that: {}", C::UNTOUCHED, done.join(", ")),
+        }
+    }
+}
+
+/// Nobody can take that back.
+fn going_on(run: &Reconciling<'_>) -> Failure {
+    Failure::Interrupted(format!(
+        "{} was confirmed, and chat-service finishes it by itself",
+        run.id
+    ))
 }
 
 /// Waits until what was missed is known, shows it, and asks PostgreSQL whether it is really not there.
@@ -219,6 +287,7 @@ impl std::fmt::Display for Found {
 
 impl Shown for PostCandidate {
     const ROWS: &str = "posts";
+    const UNTOUCHED: &str = "no post is closed";
 
     fn line(&self) -> String {
         let Self {
@@ -254,6 +323,7 @@ impl Shown for PostCandidate {
 
 impl Shown for KeywordCandidate {
     const ROWS: &str = "keywords";
+    const UNTOUCHED: &str = "no keyword is ended";
 
     /// What a member waits for is nobody else's business.
     fn line(&self) -> String {

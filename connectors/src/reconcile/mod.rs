@@ -22,7 +22,7 @@ pub use database::Database;
 pub use error::ReconcileError;
 pub use settings::Settings;
 
-use crate::{ConnectApi, ConnectError, offsets::Offsets, schemas::Table, status::Standing};
+use crate::{ConnectApi, ConnectError, lsn::Lsn, offsets::Offsets, schemas::Table, status::Standing};
 
 /// Between two looks at how it goes.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -88,9 +88,32 @@ async fn no_other_snapshot(
     Ok(())
 }
 
+/// Where in the log a reconciliation begins, and when it is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    position: Lsn,
+    deadline: Instant,
+}
+
+/// Waits for all that is to be over before a reconciliation begins; may be broken off. Answers a position in the log
+/// before which nothing is uncommitted.
+///
+/// # Errors
+/// If a server refuses or is away, or the time is over.
+pub async fn start(
+    connect: &ConnectApi,
+    database: &Database,
+    connector: &str,
+    timeout: Duration,
+) -> Result<Start, ReconcileError> {
+    let deadline = Instant::now() + timeout;
+    no_other_snapshot(connect, connector, deadline).await?;
+    let position = database.quiet_position(deadline).await?;
+    Ok(Start { position, deadline })
+}
+
 impl<'a> Reconciling<'a> {
-    /// Begins: a position in the log before which nothing is uncommitted, chat-service that waits for the snapshot,
-    /// and the signal that asks for it.
+    /// [Waits](start) and [begins](Self::begin_at).
     ///
     /// # Errors
     /// If a server refuses or is away, or another reconciliation has not ended.
@@ -103,11 +126,26 @@ impl<'a> Reconciling<'a> {
         table: Table,
         timeout: Duration,
     ) -> Result<Self, ReconcileError> {
-        let deadline = Instant::now() + timeout;
-        no_other_snapshot(connect, connector, deadline).await?;
-        let start = database.quiet_position(deadline).await?;
+        let start = start(connect, database, connector, timeout).await?;
+        Self::begin_at(start, connect, chat, database, connector, settings, table).await
+    }
+
+    /// Begins: chat-service that waits for the snapshot, and the signal that asks for it. Broken off, it may leave one
+    /// that waits.
+    ///
+    /// # Errors
+    /// If a server refuses or is away, or another reconciliation has not ended.
+    pub async fn begin_at(
+        start: Start,
+        connect: &'a ConnectApi,
+        chat: &'a ChatAdmin,
+        database: &'a Database,
+        connector: &'a str,
+        settings: &Settings,
+        table: Table,
+    ) -> Result<Self, ReconcileError> {
         let id = format!("reconcile-{}", uuid::Uuid::now_v7());
-        chat.begin(&id, table, start).await?;
+        chat.begin(&id, table, start.position).await?;
         let begun = Self {
             connect,
             chat,
@@ -115,7 +153,7 @@ impl<'a> Reconciling<'a> {
             connector,
             table,
             id,
-            deadline,
+            deadline: start.deadline,
         };
         if let Err(error) = database.ask_for_snapshot(settings, table, &begun.id).await {
             // Else it would wait for a snapshot that nobody asked for.

@@ -9,6 +9,7 @@ mod doctor;
 mod faults;
 mod files;
 mod front;
+mod interrupted;
 mod lifecycle;
 mod run;
 mod surroundings;

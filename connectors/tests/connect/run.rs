@@ -42,6 +42,16 @@ pub async fn on_a_terminal(
     arguments: &[&str],
     typed: &'static str,
 ) -> (Option<i32>, String) {
+    interrupted_on_a_terminal(environment, arguments, typed, "").await
+}
+
+/// The same, and Ctrl-C as soon as that stands there, if it is anything.
+pub async fn interrupted_on_a_terminal(
+    environment: &[(&str, &str)],
+    arguments: &[&str],
+    typed: &'static str,
+    at: &str,
+) -> (Option<i32>, String) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
@@ -61,16 +71,31 @@ pub async fn on_a_terminal(
         .stderr(end(false, true))
         .spawn()
         .unwrap();
+    let mut at = Some(at.to_owned()).filter(|at| !at.is_empty());
     tokio::task::spawn_blocking(move || {
         rustix::io::write(&terminal, typed.as_bytes()).unwrap();
-        let mut shown = Vec::new();
+        let mut terminal = std::fs::File::from(terminal);
+        let (mut shown, mut part) = (Vec::new(), [0; 4096]);
         // Fails, instead of ending, when the last one has closed the terminal.
-        let _ = std::fs::File::from(terminal).read_to_end(&mut shown);
+        while let Ok(read @ 1..) = terminal.read(&mut part) {
+            shown.extend_from_slice(&part[..read]);
+            let stands = |at: &String| String::from_utf8_lossy(&shown).contains(at.as_str());
+            if at.as_ref().is_some_and(stands) {
+                at = None;
+                interrupt(child.id());
+            }
+        }
         let code = child.wait().unwrap().code();
         (code, String::from_utf8_lossy(&shown).into_owned())
     })
     .await
     .unwrap()
+}
+
+fn interrupt(pid: u32) {
+    let pid = pid.to_string();
+    let mut kill = Blocking::new("kill");
+    assert!(kill.args(["-INT", &pid]).status().unwrap().success());
 }
 
 pub fn text(path: &Path) -> &str {
