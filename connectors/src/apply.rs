@@ -11,8 +11,9 @@ use crate::{
     Config, ConnectApi, ConnectError,
     patience::Patience,
     plan::{Difference, Plan, differences},
-    reach::Awaited,
+    reach::{Awaited, Changed},
     secret::Secrets,
+    settle::AfterChange,
     status::{Standing, Status},
     validate::validate,
 };
@@ -145,10 +146,14 @@ impl Prepared {
         if plan == Plan::Unchanged {
             return keep_running(&awaited, &mut tell).await;
         }
+        let seen = AfterChange::new(awaited.status().await?);
         awaited.ask(|| api.put_config(&self.name, &self.wanted)).await?;
-        awaited
-            .until_running(Some((&plan, &self.wanted)), &mut tell)
-            .await?;
+        let change = Changed {
+            plan: &plan,
+            wanted: &self.wanted,
+            seen,
+        };
+        awaited.until_running(Some(change), &mut tell).await?;
         Ok(match plan {
             Plan::Create => Outcome::Created,
             Plan::Update(_) | Plan::Unchanged => Outcome::Updated,

@@ -9,7 +9,7 @@ use crate::{
     Config, ConnectApi, ConnectError,
     patience::Patience,
     plan::{Plan, taken_over},
-    settle::Settling,
+    settle::{AfterChange, Settling},
     status::{Standing, Status},
 };
 
@@ -22,12 +22,19 @@ pub(crate) struct Awaited<'a> {
     pub(crate) patience: Patience,
 }
 
+/// A configuration that was put.
+pub(crate) struct Changed<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) wanted: &'a Config,
+    pub(crate) seen: AfterChange,
+}
+
 impl Awaited<'_> {
-    /// Returns once the connector and its tasks have been RUNNING for a moment, with `wanted` after a
-    /// change. `tell` is given what is seen meanwhile.
+    /// Returns once the connector and its tasks have been RUNNING for a moment, with the configuration that was
+    /// wanted after a change. `tell` is given what is seen meanwhile.
     pub(crate) async fn until_running(
         &self,
-        change: Option<(&Plan, &Config)>,
+        mut change: Option<Changed<'_>>,
         tell: &mut impl FnMut(&Status),
     ) -> Result<(), ConnectError> {
         let mut settling = Settling::default();
@@ -38,10 +45,13 @@ impl Awaited<'_> {
                 Err(ConnectError::NoAnswer { .. }) => break,
                 seen => seen?,
             };
-            let taken_over = change.is_none_or(|(plan, wanted)| taken_over(plan, wanted, &tasks));
-            let standing = match &status {
-                Some(status) if taken_over => Standing::of(status),
-                _ => Standing::Changing,
+            let standing = match (&status, &mut change) {
+                (None, _) => Standing::Changing,
+                (Some(status), None) => Standing::of(status),
+                (Some(status), Some(Changed { plan, wanted, seen })) => {
+                    let taken_over = taken_over(plan, wanted, &tasks);
+                    seen.standing(self.patience.elapsed(), status, taken_over)
+                }
             };
             let connector = self.name.to_owned();
             match (settling.observe(self.patience.elapsed(), standing), status) {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::status::Standing;
+use crate::status::{Instance, Standing, State, Status};
 
 /// Longer than Connect needs to replace a task (0.1–0.3 s), and than Debezium needs to find that it may
 /// not read a table or that its publication is missing (below 1 s).
@@ -33,9 +33,96 @@ impl Settling {
     }
 }
 
+/// So long Connect may take to start a connector anew that had failed before it was changed.
+pub const OUTDATED_AFTER: Duration = Duration::from_secs(10);
+
+/// What is seen of a connector after a change.
+#[derive(Debug)]
+pub struct AfterChange {
+    /// The connector's own failure from before, as long as nothing else was seen.
+    earlier: Option<Instance>,
+}
+
+impl AfterChange {
+    /// `before` is what was seen right before the change.
+    pub fn new(before: Option<Status>) -> Self {
+        let connector = before.map(|before| before.connector);
+        Self {
+            earlier: connector.filter(|connector| connector.state == State::Failed),
+        }
+    }
+
+    /// What to make of a status that was seen `at` (since the start of the wait). `taken_over` says that the tasks
+    /// have the new configuration; they get it when the connector starts, so from one that is halted or has failed
+    /// itself they never do.
+    pub fn standing(&mut self, at: Duration, status: &Status, taken_over: bool) -> Standing {
+        if self.earlier.as_ref() == Some(&status.connector) && at < OUTDATED_AFTER {
+            return Standing::Changing;
+        }
+        self.earlier = None;
+        match &status.connector.state {
+            _ if taken_over => Standing::of(status),
+            state @ (State::Paused | State::Stopped) => Standing::Halted(state.clone()),
+            State::Failed => Standing::Failed,
+            _ => Standing::Changing,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn status(connector: &str, task: &str, trace: &str) -> Status {
+        serde_json::from_value(serde_json::json!({
+            "name": "x",
+            "connector": {"state": connector, "worker_id": "w:1", "trace": trace},
+            "tasks": [{"id": 0, "state": task, "worker_id": "w:1"}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn who_hands_nothing_on_to_its_tasks_is_believed_without_that() {
+        let seen = |connector: &str, task: &str, taken_over| {
+            let before = AfterChange::new(Some(status("RUNNING", "RUNNING", "")));
+            let (at, mut seen) = (Duration::ZERO, before);
+            seen.standing(at, &status(connector, task, ""), taken_over)
+        };
+        assert_eq!(seen("RUNNING", "RUNNING", false), Standing::Changing);
+        assert_eq!(
+            seen("RUNNING", "FAILED", false),
+            Standing::Changing,
+            "the old task"
+        );
+        assert_eq!(seen("RUNNING", "RUNNING", true), Standing::Running);
+        for task in ["PAUSED", "FAILED"] {
+            assert_eq!(seen("PAUSED", task, false), Standing::Halted(State::Paused));
+        }
+        assert_eq!(seen("FAILED", "RUNNING", false), Standing::Failed);
+        assert_eq!(seen("UNASSIGNED", "RUNNING", false), Standing::Changing);
+    }
+
+    #[test]
+    fn the_failure_that_a_change_repairs_is_none_of_it() {
+        let failed = status("FAILED", "UNASSIGNED", "before");
+        let mut seen = AfterChange::new(Some(failed.clone()));
+        let mut at = |seconds, status: &Status| seen.standing(Duration::from_secs(seconds), status, false);
+        assert_eq!(at(0, &failed), Standing::Changing);
+        assert_eq!(at(9, &failed), Standing::Changing);
+        assert_eq!(at(10, &failed), Standing::Failed, "it is no better");
+        // Something else was seen, so what comes is new.
+        for between in ["UNASSIGNED", "RUNNING"] {
+            let mut seen = AfterChange::new(Some(failed.clone()));
+            let mut at =
+                |seconds, status: &Status| seen.standing(Duration::from_secs(seconds), status, false);
+            assert_eq!(at(0, &status(between, "UNASSIGNED", "")), Standing::Changing);
+            assert_eq!(at(1, &failed), Standing::Failed);
+        }
+        let mut seen = AfterChange::new(Some(failed));
+        let other = status("FAILED", "UNASSIGNED", "after");
+        assert_eq!(seen.standing(Duration::ZERO, &other, false), Standing::Failed);
+    }
 
     fn settle(seen: &[(u64, Standing)]) -> Option<(u64, Standing)> {
         let mut settling = Settling::default();

@@ -1,6 +1,9 @@
 //! `connectors restart`, `pause`, `stop`, `resume` and `offsets`: each returns when it is so.
 
+use std::time::Duration;
+
 use connectors::status::{Standing, State};
+use tokio::time::Instant;
 
 use crate::{
     run::{connectors, text},
@@ -9,11 +12,12 @@ use crate::{
 
 #[tokio::test]
 async fn a_connector_is_paused_stopped_resumed_and_restarted() {
-    let world = World::new("ordered").await;
+    let mut world = World::new("ordered").await;
     let url = world.stack.connect.url();
     let folder = tempfile::tempdir().unwrap();
     world.apply().await.unwrap();
-    let standing = async || Standing::of(&world.api.status("ordered").await.unwrap().unwrap());
+    let api = world.api.clone();
+    let standing = async || Standing::of(&api.status("ordered").await.unwrap().unwrap());
 
     let ended = connectors(url, &["pause", "ordered"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -22,6 +26,13 @@ async fn a_connector_is_paused_stopped_resumed_and_restarted() {
     let ended = connectors(url, &["apply", text(&world.file(&folder))]).await;
     assert_eq!(ended.code, Some(5), "{}", ended.err);
     assert!(ended.err.contains("connectors resume ordered"), "{}", ended.err);
+    // Also with a change, which its tasks are given when it is resumed.
+    world.set("poll.interval.ms", "20");
+    let asked = Instant::now();
+    let ended = connectors(url, &["apply", text(&world.file(&folder))]).await;
+    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    assert!(ended.err.contains("connectors resume ordered"), "{}", ended.err);
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     let ended = connectors(url, &["resume", "ordered"]).await;
     assert_eq!(
         (ended.code, ended.out.as_str()),
@@ -58,6 +69,8 @@ async fn a_connector_is_paused_stopped_resumed_and_restarted() {
         );
     }
     assert_eq!(standing().await, Standing::Running);
+    let tasks = world.api.task_configs("ordered").await.unwrap();
+    assert_eq!(tasks[0]["poll.interval.ms"], "20");
     world.end().await;
 }
 
