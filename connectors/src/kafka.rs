@@ -78,6 +78,15 @@ pub struct SchemaIds {
     pub without: Option<(i32, i64)>,
 }
 
+/// Whether no broker answers, as opposed to one that refuses.
+pub fn is_away(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| {
+        [AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve].contains(&code)
+    })
+}
+
 impl Kafka {
     /// `properties` are further ones of librdkafka, for TLS and SASL.
     pub fn new(bootstrap: &str, properties: &[(String, String)]) -> Self {

@@ -14,6 +14,8 @@ use connectors::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    process::Command,
+    time::Instant,
 };
 
 /// What was asked for, in its order.
@@ -228,6 +230,38 @@ async fn what_is_in_no_state_that_can_be_given_back_is_not_stopped() {
         .unwrap_err();
     assert!(matches!(error, ConnectError::Unsettled { .. }), "{error:?}");
     assert_eq!(*asked.lock().unwrap(), ["get /connectors/x/status"]);
+}
+
+/// Two connectors; the brokers let one wait for eight seconds.
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_asked_once_and_not_taken_for_kafka_connect() {
+    let config = r#"{"config": {"slot.name": "s", "topic.prefix": "p", "table.include.list": "public.t"}}"#;
+    let status = |name: &str| RUNNING.replace("\"x\"", &format!("\"{name}\""));
+    let both = |key: &str, x: &str, y: &str| format!(r#"{{"x": {{"{key}": {x}}}, "y": {{"{key}": {y}}}}}"#);
+    let statuses = both("status", &status("x"), &status("y"));
+    let connect = playback_at(vec![
+        json("200 OK", &statuses),
+        json("200 OK", &both("info", config, config)),
+        json("200 OK", r#"{"offsets": []}"#),
+    ])
+    .await;
+    let (registry, asked) = playback_noting(vec![String::new()]).await;
+    let mut status = Command::new(env!("CARGO_BIN_EXE_connectors"));
+    status.args(["status", "--timeout", "1", "--json", "--connect-url", &connect]);
+    status.args(["--registry-url", &registry, "--kafka", "127.0.0.1:1"]);
+    let begun = Instant::now();
+    let ended = status.output().await.unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(0), "{told}");
+    assert!(begun.elapsed() < Duration::from_secs(14), "{:?}", begun.elapsed());
+    let reports: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    for report in reports.as_array().unwrap() {
+        let capture = &report["capture"];
+        assert!(capture["topics"]["error"].is_string(), "{capture}");
+        let error = capture["subjects"]["error"].as_str().unwrap();
+        assert!(error.contains("cannot be reached"), "{error}");
+    }
+    assert_eq!(asked.lock().unwrap().len(), 1);
 }
 
 async fn registry(answer: String) -> Result<Vec<u32>, RegistryError> {

@@ -34,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
           conflicts_with = "json", value_parser = seconds)]
     watch: Option<Duration>,
-    /// Seconds to wait for the answer
+    /// Seconds to wait for each answer of Kafka Connect
     #[arg(long, default_value = "30", value_parser = seconds)]
     timeout: Duration,
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
     if let Some(pause) = watch {
         return watch_for_ever(api, &servers, &names, timeout, pause).await;
     }
-    let reports = within(api, timeout, || look(api, &servers, &names)).await?;
+    let reports = look(api, &servers, &names, timeout).await?;
     if json {
         println!("{:#}", serde_json::json!(reports));
     } else {
@@ -66,8 +66,13 @@ pub(crate) async fn run(api: &ConnectApi, options: Options) -> Result<(), Failur
     Ok(())
 }
 
-async fn look(api: &ConnectApi, servers: &Servers, names: &[String]) -> Result<Vec<Report>, ConnectError> {
-    let mut statuses = api.statuses().await?;
+async fn look(
+    api: &ConnectApi,
+    servers: &Servers,
+    names: &[String],
+    timeout: Duration,
+) -> Result<Vec<Report>, ConnectError> {
+    let mut statuses = within(api, timeout, || api.statuses()).await?;
     if let Some(missing) = names
         .iter()
         .find(|name| statuses.iter().all(|status| status.name != **name))
@@ -76,7 +81,7 @@ async fn look(api: &ConnectApi, servers: &Servers, names: &[String]) -> Result<V
         return Err(ConnectError::NotFound { connector });
     }
     statuses.retain(|status| names.is_empty() || names.contains(&status.name));
-    report::read(api, servers, statuses).await
+    report::read(api, servers, statuses, timeout).await
 }
 
 fn page(reports: &[Report]) -> String {
@@ -102,7 +107,7 @@ async fn watch_for_ever(
     let terminal = io::stdout().is_terminal();
     let mut told = BTreeMap::new();
     loop {
-        let seen = within(api, timeout, || look(api, servers, names)).await;
+        let seen = look(api, servers, names, timeout).await;
         if terminal {
             let text = seen.map_or_else(|error| error.to_string(), |reports| page(&reports));
             // Clears the screen and begins at its top.

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::PgConnection;
+use tokio::time::timeout;
 
 pub use self::seen::Seen;
-use self::seen::{found, map, seen, unfound};
+use self::seen::{failed, found, map, seen, unfound};
 use crate::{
     Config, ConnectApi, ConnectError,
+    database::DatabaseError,
     doctor::{bytes, time},
-    kafka::Kafka,
+    kafka::{self, Kafka},
     lsn::Lsn,
+    patience::Patience,
     registry::{RegistryApi, RegistryError},
     schemas::Half,
     servers::{Part, Servers},
@@ -66,7 +69,17 @@ pub struct SubjectReport {
     pub versions: Vec<u32>,
 }
 
-/// Adds to each status what is around the connector.
+/// For one connector: statements have a bound of their own, a network that is silent has none.
+const DATABASE_ANSWER: Duration = Duration::from_secs(30);
+
+/// The servers around Kafka Connect. One that does not answer is not asked again for the next connector.
+struct Around {
+    database: Seen<PgConnection>,
+    registry: Seen<RegistryApi>,
+    kafka: Seen<Kafka>,
+}
+
+/// Adds to each status what is around the connector. Kafka Connect has `wait` for each answer.
 ///
 /// # Errors
 /// If Kafka Connect does not answer; what else does not is said in the reports.
@@ -74,20 +87,23 @@ pub async fn read(
     api: &ConnectApi,
     servers: &Servers,
     statuses: Vec<Status>,
+    wait: Duration,
 ) -> Result<Vec<Report>, ConnectError> {
-    let configs = api.configs().await?;
-    let mut database = seen(servers.database().await);
-    let registry = seen(servers.registry());
-    let kafka = match servers.kafka() {
-        Part::NotAsked(how) => Seen::NotAsked(how),
-        Part::Failed(never) => match never {},
-        Part::Asked(kafka) => Seen::Found(kafka),
+    let configs = Patience::new(wait).ask(api.url(), || api.configs()).await?;
+    let mut around = Around {
+        database: seen(servers.database().await),
+        registry: seen(servers.registry()),
+        kafka: match servers.kafka() {
+            Part::NotAsked(how) => Seen::NotAsked(how),
+            Part::Failed(never) => match never {},
+            Part::Asked(kafka) => Seen::Found(kafka),
+        },
     };
     let mut reports = Vec::new();
     for status in statuses {
         let capture = match configs.get(&status.name) {
             Some(config) if config.contains_key("slot.name") => {
-                Some(capture(api, &status.name, config, &mut database, &registry, &kafka).await?)
+                Some(around.capture(api, &status.name, config, wait).await?)
             }
             _ => None,
         };
@@ -96,45 +112,75 @@ pub async fn read(
     Ok(reports)
 }
 
-async fn capture(
-    api: &ConnectApi,
-    name: &str,
-    config: &Config,
-    database: &mut Seen<PgConnection>,
-    registry: &Seen<RegistryApi>,
-    kafka: &Seen<Kafka>,
-) -> Result<Capture, ConnectError> {
-    let slot_name = config.get("slot.name").map(String::as_str).unwrap_or_default();
-    let (slot, beat) = match database {
-        Seen::Found(database) => {
-            let slot = slot::read(database, slot_name).await;
-            (found(slot), found(slot::heartbeat_age(database).await))
+impl Around {
+    async fn capture(
+        &mut self,
+        api: &ConnectApi,
+        name: &str,
+        config: &Config,
+        wait: Duration,
+    ) -> Result<Capture, ConnectError> {
+        let slot_name = config.get("slot.name").map(String::as_str).unwrap_or_default();
+        let (slot, beat) = self.in_database(slot_name).await;
+        // Behind the slot: see `Slot::gap_bytes`.
+        let offsets = Patience::new(wait).ask(api.url(), || api.offsets(name)).await?;
+        let offset = offsets.and_then(|offsets| offsets.furthest());
+        let topics = topics(config);
+        Ok(Capture {
+            slot: map(slot, |slot| SlotReport {
+                retained_bytes: slot.retained_bytes(),
+                lag_bytes: slot.lag_bytes(),
+                gap_bytes: offset.map(|offset| slot.gap_bytes(offset)),
+                slot,
+            }),
+            offset: offset.map_or(Seen::Absent, Seen::Found),
+            heartbeat_age_seconds: map(beat, |age| age.as_secs()),
+            topics: self.in_kafka(&topics).await,
+            subjects: self.in_registry(&topics).await,
+        })
+    }
+
+    /// The slot and the age of the last heartbeat.
+    async fn in_database(&mut self, slot: &str) -> (Seen<Slot>, Seen<Duration>) {
+        let Seen::Found(database) = &mut self.database else {
+            return (unfound(&self.database), unfound(&self.database));
+        };
+        let look = timeout(DATABASE_ANSWER, async {
+            (
+                found(slot::read(database, slot).await),
+                found(slot::heartbeat_age(database).await),
+            )
+        });
+        let Ok(seen) = look.await else {
+            self.database = failed(&DatabaseError::NoAnswer);
+            return (unfound(&self.database), unfound(&self.database));
+        };
+        seen
+    }
+
+    async fn in_kafka(&mut self, topics: &[String]) -> Seen<Vec<TopicReport>> {
+        let Seen::Found(kafka) = &self.kafka else {
+            return unfound(&self.kafka);
+        };
+        let reports = topic_reports(kafka, topics).await;
+        if let Err(error) = &reports
+            && kafka::is_away(error)
+        {
+            self.kafka = failed(error);
         }
-        Seen::NotAsked(how) => (Seen::NotAsked(how), Seen::NotAsked(how)),
-        Seen::Failed(error) => (Seen::Failed(error.clone()), Seen::Failed(error.clone())),
-        Seen::Absent => (Seen::Absent, Seen::Absent),
-    };
-    // Behind the slot: see `Slot::gap_bytes`.
-    let offset = api.offsets(name).await?.and_then(|offsets| offsets.furthest());
-    let topics = topics(config);
-    Ok(Capture {
-        slot: map(slot, |slot| SlotReport {
-            retained_bytes: slot.retained_bytes(),
-            lag_bytes: slot.lag_bytes(),
-            gap_bytes: offset.map(|offset| slot.gap_bytes(offset)),
-            slot,
-        }),
-        offset: offset.map_or(Seen::Absent, Seen::Found),
-        heartbeat_age_seconds: map(beat, |age| age.as_secs()),
-        topics: match kafka {
-            Seen::Found(kafka) => found(topic_reports(kafka, &topics).await.map(Some)),
-            other => unfound(other),
-        },
-        subjects: match registry {
-            Seen::Found(registry) => found(subject_reports(registry, &topics).await.map(Some)),
-            other => unfound(other),
-        },
-    })
+        found(reports.map(Some))
+    }
+
+    async fn in_registry(&mut self, topics: &[String]) -> Seen<Vec<SubjectReport>> {
+        let Seen::Found(registry) = &self.registry else {
+            return unfound(&self.registry);
+        };
+        let reports = subject_reports(registry, topics).await;
+        if let Err(error @ RegistryError::Unreachable { .. }) = &reports {
+            self.registry = failed(error);
+        }
+        found(reports.map(Some))
+    }
 }
 
 /// Those of the tables that the configuration names.
