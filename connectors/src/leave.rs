@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    placeholder::unknown,
     slot::{self, Reader, Slot},
     status::{Standing, State},
 };
@@ -19,6 +20,8 @@ pub const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
 pub enum Keep {
     #[error("it is no connector for PostgreSQL, so it has neither a slot nor a publication")]
     Nothing,
+    #[error("which {what} it has is not known here: {why}")]
+    Unknown { what: &'static str, why: String },
     #[error("the {what} {name} is in the configuration of {} too", others.join(", "))]
     Shared {
         /// `slot` or `publication`.
@@ -65,11 +68,14 @@ impl Keep {
     }
 }
 
-/// Whether what is to be dropped is this connector's alone. `others` are connectors that name it, too.
+/// Whether it is known what is to be dropped, and it is this connector's alone. `others` are connectors that name it, too.
 ///
 /// # Errors
 /// If it is not.
 pub fn is_its_own(what: &'static str, name: &str, others: &[String]) -> Result<(), Keep> {
+    if let Some(why) = unknown(name) {
+        return Err(Keep::Unknown { what, why });
+    }
     if others.is_empty() {
         return Ok(());
     }

@@ -27,6 +27,12 @@ pub(crate) fn only_placeholders(text: &str) -> bool {
     !found.is_empty() && rest.is_empty()
 }
 
+/// Why a name that is taken from a configuration is none that could be looked for, if it has a placeholder.
+pub(crate) fn unknown(name: &str) -> Option<String> {
+    let placeholder = placeholders(name).into_iter().next()?;
+    Some(format!("only the worker knows what {placeholder} stands for"))
+}
+
 /// What to do about a placeholder that the worker cannot fill in.
 pub(crate) fn unresolved(placeholder: &str) -> String {
     let inner = placeholder.trim_start_matches("${").trim_end_matches('}');
@@ -61,6 +67,9 @@ mod tests {
         assert!(only_placeholders("${env:A}${env:B}"));
         assert!(!only_placeholders("${env:A}x"));
         assert!(!only_placeholders(""));
+        let told = unknown("a_${env:A}_${env:B}").unwrap();
+        assert_eq!(told, "only the worker knows what ${env:A} stands for");
+        assert_eq!(unknown("a"), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::{
     Config, ConnectApi, ConnectError, database,
     kafka::Kafka,
     offsets::Offsets,
+    placeholder::unknown,
     registry::{RegistryApi, RegistryError},
     schemas,
     servers::{Part, Servers},
@@ -80,7 +81,7 @@ pub async fn examine(api: &ConnectApi, servers: &Servers, patient: &Patient) -> 
             };
             match looked.at_database(&mut database).await {
                 Ok((slot, found)) => {
-                    seen_slot = Some(slot);
+                    seen_slot = unknown(&names.slot).is_none().then_some(slot);
                     findings.extend(found);
                 }
                 Err(error) => findings.push(Finding::wrong("database", said(&error), UNREACHABLE)),
@@ -248,6 +249,7 @@ impl Looked<'_> {
         let of_keywords = database::identity(database, shipped::KEYWORDS).await?;
         let grants = database::grants(database, role).await?;
         let found_slot = match self.standing {
+            _ if unknown(slot_name).is_some() => None,
             Some(Standing::Running) => read_settled_slot(database, slot_name).await?,
             _ => read_slot(database, slot_name).await?,
         };
@@ -310,6 +312,10 @@ fn of_offsets(
 
 async fn of_registry(api: &RegistryApi, topic_prefix: &str) -> Result<Vec<Finding>, RegistryError> {
     let known = api.subjects().await?;
+    let answers = Finding::ok("registry", format!("{} subjects at {}", known.len(), api.url()));
+    if let Some(why) = unknown(topic_prefix) {
+        return Ok(vec![answers, Finding::unseen("subjects", why)]);
+    }
     let mut subjects = Vec::new();
     for (table, half, name) in schemas::subjects(topic_prefix) {
         let known = known.contains(&name);
@@ -326,7 +332,7 @@ async fn of_registry(api: &RegistryApi, topic_prefix: &str) -> Result<Vec<Findin
         });
     }
     let mut findings = vec![
-        Finding::ok("registry", format!("{} subjects at {}", known.len(), api.url())),
+        answers,
         registry::subjects(&subjects),
         registry::reader_schemas(&subjects),
     ];
@@ -343,7 +349,10 @@ async fn of_kafka(
     registry: Option<&RegistryApi>,
 ) -> Result<Vec<Finding>, Box<dyn Error + Send + Sync>> {
     let topic = names.topic.as_str();
-    let found = kafka.topic(topic).await?;
+    let found = match unknown(topic) {
+        Some(_) => None,
+        None => kafka.topic(topic).await?,
+    };
     let group = kafka.group(&patient.group).await?;
     let mut findings = vec![
         Finding::ok("kafka", "the brokers answer"),

@@ -3,6 +3,7 @@
 use super::finding::{Finding, bytes};
 use crate::{
     database::{Grants, Identity, Publication, Settings},
+    placeholder::unknown,
     shipped::CAPTURED,
 };
 
@@ -42,6 +43,9 @@ fn tables() -> String {
 
 pub(crate) fn publication(name: &str, publication: Option<&Publication>) -> Finding {
     const CHECK: &str = "publication";
+    if let Some(why) = unknown(name) {
+        return Finding::unseen(CHECK, why);
+    }
     let Some(publication) = publication else {
         return Finding::wrong(
             CHECK,

@@ -6,6 +6,7 @@ use super::finding::{Finding, bytes, time};
 use crate::{
     database::Settings,
     offsets::Offsets,
+    placeholder::unknown,
     slot::Slot,
     status::{Standing, State},
 };
@@ -25,6 +26,9 @@ pub(crate) fn slot(
             format!("{} names the slot {name} too", others.join(", ")),
             "give each connector a slot.name of its own: each change reaches only one of them",
         );
+    }
+    if let Some(why) = unknown(name) {
+        return Finding::unseen(CHECK, why);
     }
     let Some(slot) = slot else {
         return Finding::wrong(
@@ -222,6 +226,9 @@ mod tests {
         assert_eq!(slot("s", Some(&idle), None, &[]).level, Level::Warning);
         assert_eq!(slot("s", Some(&healthy()), None, &[]).level, Level::Ok);
         assert_eq!(slot("s", None, None, &[]).level, Level::Wrong);
+        let unknown = slot("${env:S}", None, Some(&Standing::Running), &[]);
+        assert_eq!(unknown.level, Level::Unseen);
+        assert!(unknown.seen.contains("what ${env:S} stands for"), "{unknown:?}");
         let two = slot(
             "s",
             Some(&healthy()),

@@ -3,9 +3,15 @@
 use std::time::Duration;
 
 use super::finding::{Finding, time};
-use crate::kafka::{Group, Progress, Topic};
+use crate::{
+    kafka::{Group, Progress, Topic},
+    placeholder::unknown,
+};
 
 pub(crate) fn topic(name: &str, topic: Option<&Topic>) -> Finding {
+    if let Some(why) = unknown(name) {
+        return Finding::unseen("topic", why);
+    }
     match topic {
         None => Finding::warning(
             "topic",

@@ -1,7 +1,7 @@
 //! What a connector's configuration says about how it can be asked for a snapshot.
 
 use super::ReconcileError;
-use crate::{Config, schemas::Table};
+use crate::{Config, placeholder::unknown, schemas::Table};
 
 /// What chat-service reads notifications from; the connector's topic prefix follows.
 const NOTIFICATION_TOPIC: &str = "__debezium-notification.";
@@ -42,6 +42,11 @@ impl Settings {
         if !list("notification.enabled.channels").contains(&"sink") {
             let problem = "does not name sink, so nobody hears how a snapshot goes".to_owned();
             return Err(wrong("notification.enabled.channels", problem));
+        }
+        for setting in ["slot.name", "publication.name", "topic.prefix"] {
+            if let Some(why) = unknown(text(setting)) {
+                return Err(wrong(setting, format!("is not known here: {why}")));
+            }
         }
         let notifications = format!("{NOTIFICATION_TOPIC}{}", text("topic.prefix"));
         if text("notification.sink.topic.name") != notifications {
@@ -109,6 +114,9 @@ mod tests {
             ("notification.enabled.channels", "log,jmx"),
             ("notification.sink.topic.name", "elsewhere"),
             ("signal.data.collection", ""),
+            ("slot.name", "${env:SLOT}"),
+            ("publication.name", "p_${env:PUBLICATION}"),
+            ("topic.prefix", "${env:PREFIX}"),
             ("signal.data.collection", "public.signal; DROP TABLE trade_posts"),
         ] {
             let mut config = shipped();

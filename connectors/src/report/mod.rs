@@ -18,6 +18,7 @@ use crate::{
     kafka::{self, Kafka},
     lsn::Lsn,
     patience::Patience,
+    placeholder::unknown,
     registry::{RegistryApi, RegistryError},
     schemas::Half,
     servers::{Part, Servers},
@@ -94,7 +95,7 @@ pub async fn read(
         database: seen(servers.database().await),
         registry: seen(servers.registry()),
         kafka: match servers.kafka() {
-            Part::NotAsked(how) => Seen::NotAsked(how),
+            Part::NotAsked(how) => Seen::NotAsked(how.into()),
             Part::Failed(never) => match never {},
             Part::Asked(kafka) => Seen::Found(kafka),
         },
@@ -146,10 +147,11 @@ impl Around {
             return (unfound(&self.database), unfound(&self.database));
         };
         let look = timeout(DATABASE_ANSWER, async {
-            (
-                found(slot::read(database, slot).await),
-                found(slot::heartbeat_age(database).await),
-            )
+            let seen_slot = match unknown(slot) {
+                Some(why) => Seen::NotAsked(why.into()),
+                None => found(slot::read(database, slot).await),
+            };
+            (seen_slot, found(slot::heartbeat_age(database).await))
         });
         let Ok(seen) = look.await else {
             self.database = failed(&DatabaseError::NoAnswer);
@@ -162,6 +164,9 @@ impl Around {
         let Seen::Found(kafka) = &self.kafka else {
             return unfound(&self.kafka);
         };
+        if let Some(why) = topics.iter().find_map(|topic| unknown(topic)) {
+            return Seen::NotAsked(why.into());
+        }
         let reports = topic_reports(kafka, topics).await;
         if let Err(error) = &reports
             && kafka::is_away(error)
@@ -175,6 +180,9 @@ impl Around {
         let Seen::Found(registry) = &self.registry else {
             return unfound(&self.registry);
         };
+        if let Some(why) = topics.iter().find_map(|topic| unknown(topic)) {
+            return Seen::NotAsked(why.into());
+        }
         let reports = subject_reports(registry, topics).await;
         if let Err(error @ RegistryError::Unreachable { .. }) = &reports {
             self.registry = failed(error);
@@ -361,7 +369,7 @@ mod tests {
                     slot,
                 }),
                 heartbeat_age_seconds: Seen::Found(3),
-                topics: Seen::NotAsked("not asked: give --kafka"),
+                topics: Seen::NotAsked("not asked: give --kafka".into()),
                 subjects: Seen::Failed("no".to_owned()),
             }),
         }

@@ -1,5 +1,7 @@
 //! What was seen of something, or why it was not.
 
+use std::borrow::Cow;
+
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::servers::Part;
@@ -7,8 +9,8 @@ use crate::servers::Part;
 /// Something that may not have been looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen<T> {
-    /// With the option that would name the server.
-    NotAsked(&'static str),
+    /// With the option that would name the server, or why it is not known what to ask for.
+    NotAsked(Cow<'static, str>),
     Failed(String),
     Absent,
     Found(T),
@@ -20,7 +22,7 @@ impl<T: Serialize> Serialize for Seen<T> {
         let (key, text) = match self {
             Self::Found(found) => return found.serialize(serializer),
             Self::Absent => return serializer.serialize_none(),
-            Self::NotAsked(how) => ("not_asked", *how),
+            Self::NotAsked(how) => ("not_asked", how.as_ref()),
             Self::Failed(error) => ("error", error.as_str()),
         };
         let mut map = serializer.serialize_map(Some(1))?;
@@ -32,7 +34,7 @@ impl<T: Serialize> Serialize for Seen<T> {
 impl<T> Seen<T> {
     pub(super) fn shown(&self, absent: &str, found: impl FnOnce(&T) -> String) -> String {
         match self {
-            Self::NotAsked(how) => (*how).to_owned(),
+            Self::NotAsked(how) => how.clone().into_owned(),
             Self::Failed(error) => error.clone(),
             Self::Absent => absent.to_owned(),
             Self::Found(value) => found(value),
@@ -42,7 +44,7 @@ impl<T> Seen<T> {
 
 pub(super) fn seen<T, E: std::error::Error + 'static>(part: Part<T, E>) -> Seen<T> {
     match part {
-        Part::NotAsked(how) => Seen::NotAsked(how),
+        Part::NotAsked(how) => Seen::NotAsked(how.into()),
         Part::Failed(error) => failed(&error),
         Part::Asked(asked) => Seen::Found(asked),
     }
@@ -62,7 +64,7 @@ pub(super) fn found<T, E: std::error::Error + 'static>(result: Result<Option<T>,
 
 pub(super) fn unfound<T, U>(other: &Seen<T>) -> Seen<U> {
     match other {
-        Seen::NotAsked(how) => Seen::NotAsked(how),
+        Seen::NotAsked(how) => Seen::NotAsked(how.clone()),
         Seen::Failed(error) => Seen::Failed(error.clone()),
         Seen::Absent | Seen::Found(_) => Seen::Absent,
     }

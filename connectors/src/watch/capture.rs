@@ -23,6 +23,7 @@ use crate::{
     Config, ConnectApi, ConnectError,
     database::{self, DatabaseError},
     offsets::Offsets,
+    placeholder::unknown,
     slot::{self, Slot},
 };
 
@@ -230,13 +231,15 @@ impl Onlooker {
     }
 }
 
-/// Of those connectors that have a slot, and are named if any is.
+/// Of those connectors that have a slot, and are named if any is. Of a placeholder only the worker knows which slot it
+/// is.
 fn slots(names: &[String], configs: BTreeMap<String, Config>) -> BTreeMap<String, String> {
     let watched = configs
         .into_iter()
         .filter(|(name, _)| names.is_empty() || names.contains(name));
     watched
         .filter_map(|(name, mut config)| Some((name, config.remove("slot.name")?)))
+        .filter(|(_, slot)| unknown(slot).is_none())
         .collect()
 }
 
@@ -244,6 +247,25 @@ fn slots(names: &[String], configs: BTreeMap<String, Config>) -> BTreeMap<String
 mod tests {
     use super::*;
     use crate::{lsn::Lsn, slot::tests::healthy};
+
+    #[test]
+    fn slots_are_those_of_connectors_that_are_watched_and_known() {
+        let config = |key: &str, value: &str| Config::from([(key.to_owned(), value.to_owned())]);
+        let configs: BTreeMap<String, Config> = [
+            ("a", config("slot.name", "s")),
+            ("b", config("slot.name", "t")),
+            ("none", config("topics", "u")),
+            ("unknown", config("slot.name", "${env:S}")),
+        ]
+        .map(|(name, config)| (name.to_owned(), config))
+        .into();
+        let of = |names: &[&str]| -> Vec<String> {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            slots(&names, configs.clone()).into_values().collect()
+        };
+        assert_eq!(of(&[]), ["s", "t"]);
+        assert_eq!(of(&["b", "unknown"]), ["t"]);
+    }
 
     #[test]
     fn gauges_read_as_the_operations_guide_says() {

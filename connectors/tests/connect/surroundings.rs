@@ -350,6 +350,7 @@ async fn is_deleted(world: &mut World, database: &str) {
     );
     drop(holder);
     cannot_be_dropped(world).await;
+    is_known_to_the_worker_alone(world, database).await;
     is_read_by_another_cluster(world, &drop_all).await;
 
     let ended = eventually("let go", async || {
@@ -429,6 +430,89 @@ async fn cannot_be_dropped(world: &mut World) {
         assert!(world.api.config(connector).await.unwrap().is_some());
     }
     world.api.delete("surrounded_none").await.unwrap();
+}
+
+/// Stopped from the beginning, it never makes its slot.
+async fn create_stopped(world: &World, name: &str, settings: &[(&str, &str)]) {
+    let mut config = world.config.clone();
+    for (key, value) in settings {
+        config.insert((*key).to_owned(), (*value).to_owned());
+    }
+    let connector = serde_json::json!({"name": name, "config": config, "initial_state": "STOPPED"});
+    let url = format!("{}/connectors", world.stack.connect.url());
+    let created = reqwest::Client::new()
+        .post(url)
+        .json(&connector)
+        .send()
+        .await
+        .unwrap();
+    assert!(created.status().is_success(), "{}", created.text().await.unwrap());
+    eventually("stopped", async || {
+        let status = world.api.status(name).await.unwrap();
+        status.ok_or("the status follows the creation")
+    })
+    .await;
+}
+
+/// What its names are is not taken from their text.
+async fn is_known_to_the_worker_alone(world: &World, database: &str) {
+    let (url, user) = (world.stack.connect.url(), "${env:TRADE_DB_USER}");
+    create_stopped(
+        world,
+        "surrounded_unknown",
+        &[
+            ("slot.name", user),
+            ("publication.name", user),
+            ("topic.prefix", user),
+        ],
+    )
+    .await;
+    let why = "only the worker knows what ${env:TRADE_DB_USER} stands for";
+    let (registry, kafka) = (
+        world.stack.registry.confluent_url(),
+        world.stack.kafka.bootstrap(),
+    );
+    let servers = [
+        "--database-url",
+        database,
+        "--registry-url",
+        &registry,
+        "--kafka",
+        &kafka,
+        "--json",
+    ];
+    let ended = connectors(url, &[&["status", "surrounded_unknown"], &servers[..]].concat()).await;
+    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    let status: Value = serde_json::from_str(&ended.out).unwrap();
+    for part in ["slot", "topics", "subjects"] {
+        assert_eq!(status[0]["capture"][part]["not_asked"], why, "{status}");
+    }
+    let ended = connectors(url, &[&["doctor", "surrounded_unknown"], &servers[..]].concat()).await;
+    let findings: Value = serde_json::from_str(&ended.out).unwrap();
+    let of = |check: &str| {
+        let mut all = findings["findings"].as_array().unwrap().iter();
+        all.find(|finding| finding["check"] == check).unwrap().clone()
+    };
+    for check in ["slot", "publication", "topic", "subjects"] {
+        assert_eq!(of(check)["seen"], why, "{findings}");
+    }
+    for check in ["wal-status", "slot-gap", "compatibility", "retention", "group"] {
+        assert_eq!(of(check)["level"], "unseen", "{findings}");
+    }
+    for drop in ["--drop-slot", "--drop-publication"] {
+        let drop = [
+            "delete",
+            "surrounded_unknown",
+            "--yes",
+            drop,
+            "--database-url",
+            database,
+        ];
+        let ended = connectors(url, &drop).await;
+        assert_eq!(ended.code, Some(4), "{}", ended.err);
+        assert!(ended.err.contains(why), "{}", ended.err);
+    }
+    assert!(world.api.delete("surrounded_unknown").await.unwrap());
 }
 
 /// The connector runs, as far as Kafka Connect knows, and tries again and again to read through its slot.
