@@ -7,13 +7,15 @@ use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
     client::DefaultClientContext,
-    config::RDKafkaLogLevel,
+    config::{FromClientConfig, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode,
 };
 use service_kit::clock;
 use tokio::time::Instant;
+
+use crate::secret::MASK;
 
 /// For each question; brokers that cannot be reached are given up after it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
@@ -132,7 +134,7 @@ impl Kafka {
     }
 
     async fn settings(&self, topic: &str) -> KafkaResult<BTreeMap<String, String>> {
-        let client: AdminClient<DefaultClientContext> = self.client.create()?;
+        let client: AdminClient<DefaultClientContext> = created(&self.client)?;
         let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
         let asked = [ResourceSpecifier::Topic(topic)];
         let answers = client.describe_configs(&asked, &options).await?;
@@ -183,10 +185,27 @@ impl Kafka {
         let mut client = self.client.clone();
         client.set("group.id", group);
         let asked = tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = client.create()?;
+            let consumer: BaseConsumer = created(&client)?;
             ask(&consumer)
         });
         asked.await.unwrap_or(Err(KafkaError::Canceled))
+    }
+}
+
+fn created<T: FromClientConfig>(client: &ClientConfig) -> KafkaResult<T> {
+    client.create().map_err(without_value)
+}
+
+/// A property that is refused is shown without its value, which can be a password.
+fn without_value(error: KafkaError) -> KafkaError {
+    match error {
+        KafkaError::ClientConfig(code, mut description, property, _) => {
+            if description.starts_with("Invalid value \"") {
+                description = format!("Invalid value for configuration property \"{property}\"");
+            }
+            KafkaError::ClientConfig(code, description, property, MASK.to_owned())
+        }
+        error => error,
     }
 }
 
@@ -323,6 +342,19 @@ mod tests {
             high,
             committed,
             unread_for: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_property_that_is_refused_is_shown_without_its_value() {
+        for property in ["no.such.property", "security.protocol", "debug", "retries"] {
+            let properties = [(property.to_owned(), "hunter2".to_owned())];
+            let error = Kafka::new("127.0.0.1:1", &properties)
+                .group("g")
+                .await
+                .unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(told.contains(property) && !told.contains("hunter"), "{told}");
         }
     }
 

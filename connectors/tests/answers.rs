@@ -264,6 +264,31 @@ async fn a_server_that_does_not_answer_is_asked_once_and_not_taken_for_kafka_con
     assert_eq!(asked.lock().unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn properties_are_told_apart_and_never_shown() {
+    let ended = async |options: &[&str], variable: &str| {
+        let mut status = Command::new(env!("CARGO_BIN_EXE_connectors"));
+        status.args(["status", "--connect-url", "http://127.0.0.1:1"]);
+        let ended = status
+            .args(options)
+            .env("KAFKA_PROPERTY", variable)
+            .output()
+            .await;
+        let ended = ended.unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!told.contains("hunter"), "{told}");
+        ended.status.code()
+    };
+    // Both go on to Kafka Connect.
+    assert_eq!(
+        ended(&["--kafka-property", "sasl.password=hunter,2"], "a=1").await,
+        Some(3)
+    );
+    assert_eq!(ended(&[], "sasl.username=a,sasl.password=hunter2").await, Some(3));
+    assert_eq!(ended(&["--kafka-property", "hunter2"], "a=1").await, Some(2));
+    assert_eq!(ended(&[], "sasl.username=a,hunter2").await, Some(2));
+}
+
 async fn registry(answer: String) -> Result<Vec<u32>, RegistryError> {
     let api = RegistryApi::new(&playback_at(vec![answer]).await).unwrap();
     api.versions("x").await
