@@ -122,13 +122,16 @@ fn without_assignments(value: &str) -> String {
         let (space, assigned) = after.split_at(start);
         let quote = assigned.chars().next().filter(|c| matches!(c, '"' | '\''));
         let body = quote.map_or(assigned, |quote| &assigned[quote.len_utf8()..]);
+        // `Authorization: Bearer …` has a space before what is secret.
+        let is_header = name.to_lowercase().contains("authorization");
         let end = match quote {
             Some(quote) => body.find(quote),
+            None if is_header => body.find(['\n', '\r', ',', ';']),
             None => body.find(|c: char| c.is_whitespace() || matches!(c, '&' | ';' | ',' | '}')),
         };
         // A placeholder's own brace does not end it.
         let end = match body.strip_prefix("${").and_then(|inner| inner.find('}')) {
-            Some(brace) if quote.is_none() => Some(brace + 3),
+            Some(brace) if quote.is_none() && !is_header => Some(brace + 3),
             _ => end,
         };
         let end = end.unwrap_or(body.len());
@@ -206,6 +209,20 @@ mod tests {
                 "{\"token\": \"********\", \"a\": 1}",
             ),
             ("x?token=${env:T}&y=1", "x?token=${env:T}&y=1"),
+            (
+                "Authorization: Bearer abc def, X-Other: 1",
+                "Authorization: ********, X-Other: 1",
+            ),
+            (
+                "X-Other: 1; proxy-authorization: Basic abc=\nX-Third: 2",
+                "X-Other: 1; proxy-authorization: ********\nX-Third: 2",
+            ),
+            ("Authorization: ${env:A}", "Authorization: ${env:A}"),
+            ("Authorization: Bearer ${env:A}", "Authorization: ********"),
+            (
+                "\"Authorization\": \"Bearer abc\"}",
+                "\"Authorization\": \"********\"}",
+            ),
             (
                 "INSERT INTO t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at",
                 "INSERT INTO t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at",
