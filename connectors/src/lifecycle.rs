@@ -152,7 +152,8 @@ impl<'a> Stopped<'a> {
         loop {
             let asked = patience.ask(self.api.url(), || self.api.order(self.name, order));
             match asked.await {
-                Ok(()) => return Ok(()),
+                // A connector that is gone has no state.
+                Ok(()) | Err(ConnectError::NotFound { .. }) => return Ok(()),
                 Err(error) if error.is_transient() && !patience.is_over() => sleep(TRY_AGAIN).await,
                 Err(error) => {
                     return Err(ConnectError::LeftStopped {

@@ -211,6 +211,17 @@ async fn a_connector_that_was_stopped_is_given_its_state_back_with_patience() {
     let resume = "put /connectors/x/resume";
     assert_eq!(asked[4..], [resume; 3], "{asked:?}");
 
+    // Deleted by somebody meanwhile.
+    let gone = json(
+        "404 Not Found",
+        r#"{"error_code": 404, "message": "Unknown connector x"}"#,
+    );
+    let (error, _) = reset(&[gone]).await;
+    assert!(
+        matches!(error, ConnectError::Refused { status: 500, .. }),
+        "{error:?}"
+    );
+
     let (error, _) = reset(&[rebalance]).await;
     let told = error.to_string();
     assert!(told.contains("the offsets topic is away"), "{told}");

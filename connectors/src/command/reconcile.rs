@@ -192,16 +192,7 @@ impl Repair<'_> {
             () = interrupted.cancelled() => None,
         };
         let Some(done) = done else {
-            // It may have been heard, or not.
-            return Err(if is_closing {
-                going_on(&run)
-            } else {
-                match run.cancel().await {
-                    Err(ReconcileError::Refused { .. }) => going_on(&run),
-                    Err(error) => error.into(),
-                    Ok(()) => Failure::Interrupted(self.untouched::<C>()),
-                }
-            });
+            return Err(self.break_off_late::<C>(&run, is_closing).await);
         };
         println!("{}: {}", done.id, C::done(&done));
         self.done.push(C::done(&done));
@@ -210,10 +201,29 @@ impl Repair<'_> {
 
     /// Ends what was begun and not confirmed.
     async fn break_off<C: Shown>(&self, run: &Reconciling<'_>) -> Failure {
-        match run.cancel().await {
-            Ok(()) => Failure::Interrupted(self.untouched::<C>()),
-            Err(error) => error.into(),
-        }
+        let (id, untouched) = (&run.id, self.untouched::<C>());
+        Failure::Interrupted(match run.cancel().await {
+            Ok(()) => untouched,
+            Err(error) => format!(
+                "{untouched}; {id} has not ended, because {error}. End it with `connectors reconcile --cancel {id}`"
+            ),
+        })
+    }
+
+    /// Ends what was confirmed, unless chat-service has heard of it: nobody can take that back.
+    async fn break_off_late<C: Shown>(&self, run: &Reconciling<'_>, is_heard: bool) -> Failure {
+        let id = &run.id;
+        let cancelled = if is_heard { None } else { Some(run.cancel().await) };
+        Failure::Interrupted(match cancelled {
+            Some(Ok(())) => self.untouched::<C>(),
+            None | Some(Err(ReconcileError::Refused { status: 409, .. })) => {
+                format!("{id} was confirmed, and chat-service finishes it by itself")
+            }
+            Some(Err(error)) => format!(
+                "{id} may have been confirmed, and chat-service finishes it by itself then; else `connectors \
+                 reconcile --cancel {id}` ends it. That could not be asked, because {error}"
+            ),
+        })
     }
 
     fn untouched<C: Shown>(&self) -> String {
@@ -222,14 +232,6 @@ impl Repair<'_> {
             done => format!("{}; before that: {}", C::UNTOUCHED, done.join(", ")),
         }
     }
-}
-
-/// Nobody can take that back.
-fn going_on(run: &Reconciling<'_>) -> Failure {
-    Failure::Interrupted(format!(
-        "{} was confirmed, and chat-service finishes it by itself",
-        run.id
-    ))
 }
 
 /// Waits until what was missed is known, shows it, and asks PostgreSQL whether it is really not there.

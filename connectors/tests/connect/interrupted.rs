@@ -5,7 +5,10 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -26,12 +29,16 @@ use crate::{
 struct Chat {
     states: Mutex<BTreeMap<String, &'static str>>,
     finishes: bool,
+    /// Whether it ends one that is to be cancelled.
+    is_busy: AtomicBool,
 }
 
 impl Chat {
     async fn start(finishes: bool) -> (Arc<Self>, SocketAddr) {
-        let states = Mutex::default();
-        let chat = Arc::new(Self { states, finishes });
+        let chat = Arc::new(Self {
+            finishes,
+            ..Self::default()
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answering = Arc::clone(&chat);
@@ -76,6 +83,10 @@ async fn answer(chat: Arc<Chat>, request: Request<Incoming>) -> Result<Response<
             page(json!({"trade_post_id": 999_999, "title": "a", "status": "on_sale", "open_rooms": 1}))
         }
         (Method::GET, Some("keyword-candidates")) => page(json!({"keyword_id": 999_999, "member_id": 7})),
+        (Method::POST, Some("cancel")) if chat.is_busy.load(Ordering::Relaxed) => {
+            code = StatusCode::SERVICE_UNAVAILABLE;
+            json!({"type": "urn:marketplace:problem:unavailable", "title": "it is busy"})
+        }
         (Method::POST, Some("cancel")) if *state != "ready" => {
             code = StatusCode::CONFLICT;
             json!({"type": "urn:marketplace:problem:conflict", "title": "it is closing"})
@@ -164,5 +175,12 @@ async fn a_reconciliation_can_be_interrupted_at_every_step() {
         "{shown}"
     );
     assert_eq!(chat.states(), ["closing"]);
+
+    chat.is_busy.store(true, Ordering::Relaxed);
+    let shown = reconcile(address, "", posts).await;
+    assert!(
+        shown.contains("interrupted: no post is closed; reconcile-") && shown.contains("--cancel reconcile-"),
+        "{shown}"
+    );
     world.end().await;
 }
