@@ -103,8 +103,12 @@ pub async fn droppable_slot(database: &mut PgConnection, name: &str) -> sqlx::Re
         return Ok(Err(Keep::Missing { what, name }));
     };
     let role = sqlx::query(
-        "SELECT rolname::text AS role, rolsuper OR rolreplication AS may FROM pg_roles
-         WHERE rolname = current_user",
+        // Amazon RDS has a role for it in place of the attribute.
+        "SELECT rolname::text AS role,
+                rolsuper OR rolreplication OR EXISTS (
+                    SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'MEMBER')
+                ) AS may
+         FROM pg_roles WHERE rolname = current_user",
     )
     .fetch_one(database)
     .await?;
