@@ -33,7 +33,8 @@ pub(crate) enum DatabaseError {
     #[error("PostgreSQL refuses the connection; check user, password and database name in DATABASE_URL")]
     Refused(#[source] sqlx::Error),
     #[error(
-        "the database cannot be migrated; its user must own it, and its schema must not be newer than this build"
+        "the database cannot be migrated; its user must own it, and migrations that it has had must not have changed \
+         since"
     )]
     Migrate(#[source] MigrateError),
 }
@@ -111,9 +112,12 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 /// On a connection of its own, because building an index may take longer than a request may.
 async fn migrate(options: &PgConnectOptions) -> Result<(), DatabaseError> {
     let mut connection = options.connect().await.map_err(connect_error)?;
+    let mut migrations = sqlx::migrate!();
+    // Those of a later release, beside which this one may start again or come back.
+    migrations.set_ignore_missing(true);
     // Holds an advisory lock meanwhile, so that several instances can start at once.
     // `run` does the same, but with a connection its future is not `Send`, as rustc sees it.
-    sqlx::migrate!()
+    migrations
         .run_direct(None, &mut connection, false)
         .await
         .map_err(migrate_error)?;

@@ -42,6 +42,29 @@ async fn instances_that_start_at_once_migrate_once() {
 }
 
 #[tokio::test]
+async fn the_last_release_starts_on_a_database_that_the_next_one_has_migrated() {
+    let url = new_database("schema_next_release").await;
+    let mut service = Service::start_with(config(&url)).await;
+    service.until_ready().await;
+    let pool = PgPool::connect(&url).await.unwrap();
+    let next = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                VALUES (9999, 'of the next release', true, '\\x00', 1)";
+    sqlx::query(next).execute(&pool).await.unwrap();
+    service = Service::start_with(config(&url)).await;
+    service.until_ready().await;
+    let id = service.new_post(7, &json!({})).await;
+    assert_eq!(service.get(&format!("/v1/trade-posts/{id}")).await.status, 200);
+
+    // A migration of its own that was another one is no next release.
+    let edited = "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1";
+    sqlx::query(edited).execute(&pool).await.unwrap();
+    let error = Service::start_with(config(&url)).await.run.await;
+    let error = format!("{:#}", error.unwrap().unwrap_err());
+    assert!(error.contains("the database cannot be migrated"), "{error}");
+    assert!(error.contains("migration 1"), "{error}");
+}
+
+#[tokio::test]
 async fn a_post_can_be_put_back_under_its_old_id() {
     let url = new_database("schema_put_back").await;
     let service = Service::start_with(config(&url)).await;
