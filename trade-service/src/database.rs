@@ -3,6 +3,8 @@
 //! Invariant: a failure that may pass by itself is [`DatabaseError::Unavailable`] and is waited for at
 //! start; any other ends the start with a sentence that says what to do.
 
+mod migrate;
+
 use std::io;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,13 +12,14 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use service_kit::health::Dependency;
+use sqlx::Connection;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
+use self::migrate::migrate;
 use crate::config::DatabaseLimits;
 
 const PING_INTERVAL: Duration = Duration::from_secs(2);
@@ -56,7 +59,7 @@ pub(crate) async fn open(
         .with_jitter()
         .without_max_times()
         .build();
-    while let Err(error) = migrate(&options).await {
+    while let Err(error) = Box::pin(migrate(&options, sqlx::migrate!())).await {
         match (&error, delays.next()) {
             (DatabaseError::Unavailable(_), Some(delay)) => {
                 postgresql.down(error.to_string());
@@ -107,37 +110,6 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
         ));
     }
     PgConnectOptions::from_str(url)
-}
-
-/// On a connection of its own, because building an index may take longer than a request may.
-async fn migrate(options: &PgConnectOptions) -> Result<(), DatabaseError> {
-    let mut connection = options.connect().await.map_err(connect_error)?;
-    let mut migrations = sqlx::migrate!();
-    // Those of a later release, beside which this one may start again or come back.
-    migrations.set_ignore_missing(true);
-    // Holds an advisory lock meanwhile, so that several instances can start at once.
-    // `run` does the same, but with a connection its future is not `Send`, as rustc sees it.
-    migrations
-        .run_direct(None, &mut connection, false)
-        .await
-        .map_err(migrate_error)?;
-    check_search(&mut connection).await.map_err(connect_error)?;
-    connection.close().await.map_err(connect_error)
-}
-
-/// `pg_trgm` sees letters through the database's `LC_CTYPE`. Under `C` only ASCII letters are letters: a
-/// search for Korean text still finds everything, but reads the whole table.
-async fn check_search(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let indexed: bool = sqlx::query_scalar("SELECT show_trgm('가나다') <> '{}'")
-        .fetch_one(connection)
-        .await?;
-    if !indexed {
-        warn!(
-            "the search index ignores Korean letters, so searches are slow: the database has LC_CTYPE C; \
-             create it with LC_CTYPE 'C.UTF-8' or another UTF-8 locale"
-        );
-    }
-    Ok(())
 }
 
 fn connect_error(error: sqlx::Error) -> DatabaseError {

@@ -124,6 +124,12 @@ fn breaches(sql: &str, tables: &mut BTreeSet<String>) -> Vec<String> {
         {
             wants("blocking", "writes as many rows as there are");
         }
+        if text.starts_with("CREATE") && text.contains(" CONCURRENTLY ") && !text.contains(" IF NOT EXISTS ")
+        {
+            found.push(format!(
+                "cannot be begun again, for want of IF NOT EXISTS: {text}"
+            ));
+        }
     }
     tables.append(&mut new);
     found
@@ -173,6 +179,7 @@ fn what_is_against_the_rules_is_found() {
         "DROP TRIGGER t ON trade_posts;",
         "CREATE INDEX i ON trade_posts (body);",
         "CREATE UNIQUE INDEX i ON trade_posts (body);",
+        "CREATE UNIQUE INDEX CONCURRENTLY i ON trade_posts (body);",
         "ALTER TABLE trade_posts ADD CONSTRAINT c CHECK (price > 0);",
         "ALTER PUBLICATION trade_cdc ADD TABLE favorites;",
         "DROP PUBLICATION trade_cdc;",
@@ -187,7 +194,7 @@ fn what_is_against_the_rules_is_found() {
     for fine in [
         "ALTER TABLE trade_posts ADD COLUMN area text;",
         "ALTER TABLE trade_posts ADD COLUMN area text NOT NULL DEFAULT '';",
-        "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON trade_posts (body);",
+        "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS i ON trade_posts (body);",
         "CREATE TABLE areas (id int PRIMARY KEY); CREATE INDEX i ON areas (id);",
         "ALTER TABLE trade_posts ADD CONSTRAINT c CHECK (price > 0) NOT VALID;",
         "-- contract: nothing reads it since the last release\nALTER TABLE trade_posts DROP COLUMN body;",
