@@ -3,18 +3,22 @@
 //! Invariant: whoever waits for the turn holds no snapshot meanwhile. An index that is built `CONCURRENTLY`
 //! waits for every snapshot there is, and whoever waited for its builder in a statement would wait in a circle.
 
+use std::io;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{DatabaseError, connect_error, migrate_error};
 
 /// Of the advisory lock; any number that nothing else in the database takes.
 const LOCK: i64 = 0x7472_6164_652d_6d69;
+/// How long PostgreSQL may take to let the service in, and to answer what costs it nothing. A server, or a network in
+/// between, that stands still would otherwise be waited for without end.
+const ANSWER_BOUND: Duration = Duration::from_secs(10);
 /// Between two looks at the lock.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -27,26 +31,31 @@ pub(super) async fn migrate(
     migrations.set_ignore_missing(true);
     // sqlx would wait for its lock in a statement.
     migrations.set_locking(false);
-    let mut connection = options.connect().await.map_err(connect_error)?;
-    lock(&mut connection).await.map_err(connect_error)?;
+    let mut connection = bounded(options.connect()).await?;
+    lock(&mut connection).await?;
     let migrated = async {
         drop_broken(&mut connection, &migrations).await?;
         // `run` does the same, but with a connection its future is not `Send`, as rustc sees it.
         migrations.run_direct(None, &mut connection, false).await
     };
     migrated.await.map_err(migrate_error)?;
-    check_search(&mut connection).await.map_err(connect_error)?;
+    bounded(check_search(&mut connection)).await?;
     // Which ends the lock, as any end of the session does.
-    connection.close().await.map_err(connect_error)
+    bounded(connection.close()).await
 }
 
-async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn bounded<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, DatabaseError> {
+    match timeout(ANSWER_BOUND, answer).await {
+        Ok(answer) => answer.map_err(connect_error),
+        Err(_) => Err(connect_error(sqlx::Error::Io(io::ErrorKind::TimedOut.into()))),
+    }
+}
+
+async fn lock(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     let mut waits = false;
     loop {
-        let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-            .bind(LOCK)
-            .fetch_one(&mut *connection)
-            .await?;
+        let take = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK);
+        let locked: bool = bounded(take.fetch_one(&mut *connection)).await?;
         if locked {
             return Ok(());
         }
@@ -106,7 +115,6 @@ mod tests {
 
     use sqlx::SqlSafeStr;
     use sqlx::migrate::{Migration, MigrationType};
-    use tokio::time::timeout;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::proxy::Proxy;
-use crate::service::{Answer, Service, config, eventually, new_database};
+use crate::service::{Answer, Service, config, eventually, new_database, pass};
 
 fn assert_unavailable(answer: &Answer) {
     answer.assert_problem(
@@ -82,6 +82,25 @@ async fn a_start_waits_for_postgresql() {
     })
     .await;
     proxy.restore().await;
+    service.until_ready().await;
+    assert_eq!(service.get("/v1/trade-posts").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_start_does_not_wait_for_a_connection_that_stands_still() {
+    let (proxy, url) = Proxy::in_front_of(&new_database("outage_still").await).await;
+    proxy.freeze();
+    let service = Service::start_with(config(&url)).await;
+    let waiting = json!({"up": false, "reason": "PostgreSQL does not answer"});
+    assert_ne!(service.readyz().await.1["dependencies"]["postgresql"], waiting);
+    pass(Duration::from_secs(10)).await;
+    eventually("it gives the connection up", async || {
+        service.readyz().await.1["dependencies"]["postgresql"] == waiting
+    })
+    .await;
+    proxy.thaw();
+    // That of the next attempt may stand still as well.
+    pass(Duration::from_secs(20)).await;
     service.until_ready().await;
     assert_eq!(service.get("/v1/trade-posts").await.status, 200);
 }

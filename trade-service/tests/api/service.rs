@@ -267,3 +267,10 @@ pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
         sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// Moves the clock of timers; what is sent and received goes on in real time.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
