@@ -61,7 +61,8 @@ pub struct DatabaseLimits {
     #[arg(long = "database-acquire-timeout", env = "DATABASE_ACQUIRE_TIMEOUT", default_value = "2s",
           value_name = "DURATION", value_parser = positive)]
     pub acquire: Duration,
-    /// How long PostgreSQL may take for one statement before it cancels it and the request is answered with 503
+    /// How long PostgreSQL may take for one statement before it cancels it and the request is answered with 503;
+    /// and for those of a list together, which ends its page with what was found
     #[arg(long = "database-statement-timeout", env = "DATABASE_STATEMENT_TIMEOUT", default_value = "2s",
           value_name = "DURATION", value_parser = positive)]
     pub statement: Duration,

@@ -144,6 +144,11 @@ pub(crate) fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether PostgreSQL has ended the statement, because it took too long or somebody asked for that.
+pub(crate) fn is_cancelled(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(e) if e.code().as_deref() == Some("57014"))
+}
+
 /// By SQLSTATE, see appendix A of PostgreSQL's manual.
 fn is_unavailable_state(code: &str) -> bool {
     let class = code.get(..2).unwrap_or_default();

@@ -78,7 +78,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
             "readiness",
             database::watch(pool.clone(), postgresql, shutdown.clone()),
         );
-        let store = Store::new(pool.clone());
+        let store = Store::new(pool.clone(), config.database);
         let views = Arc::new(Views::new(store.clone(), Arc::clone(&trade_metrics)));
         tasks.spawn("views", Arc::clone(&views).run(shutdown.clone()));
         let keys = idempotency::sweep(store.clone(), Arc::clone(&trade_metrics), shutdown.clone());

@@ -1,7 +1,8 @@
 //! The list of posts: filters, orders, and pages that go on where the last one ended.
 //!
-//! `way` decides how it is read, `statement` has the SQL for that. Invariant: a page costs a bounded number
-//! of rows, whatever is asked for and whatever the posts are.
+//! `way` decides how it is read, `statement` has the SQL for that. Invariants: a page costs a bounded number
+//! of rows, whatever is asked for and whatever the posts are; once its first rows are read it is answered in
+//! bounded time.
 
 mod statement;
 mod way;
@@ -9,11 +10,13 @@ mod way;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
+use sqlx::{AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use self::way::{By, Step, Way};
 use super::{Store, StoreError};
+use crate::database;
 use crate::post::Post;
 use crate::status::Status;
 
@@ -98,7 +101,7 @@ pub(crate) struct Part {
 
 impl Store {
     /// At most `limit` posts behind `after`, which must be of the same sort. There may be fewer, even none, though
-    /// there are more behind: where they are too far apart to be found in a bounded number of rows.
+    /// there are more behind: where they are too far apart to be found in a bounded number of rows, and time.
     pub(crate) async fn list(
         &self,
         filter: &Filter,
@@ -108,6 +111,7 @@ impl Store {
     ) -> Result<Part, StoreError> {
         // One more than asked for tells whether there is a next page.
         let wanted = limit + 1;
+        let end_by = Instant::now() + self.list;
         let mut way = Way::new(filter, sort, wanted);
         let (mut posts, mut end) = (Vec::new(), after);
         loop {
@@ -115,7 +119,14 @@ impl Store {
                 Step::Walk(rows) => {
                     let left = wanted - count(&posts);
                     let mut walk = statement::walk(filter, sort, &way, end, (rows, left));
-                    let read = walk.build().fetch_all(&self.pool).await?;
+                    let read = if way.is_begun() {
+                        self.read_in_time(walk, end_by).await?
+                    } else {
+                        Some(walk.build().fetch_all(&self.pool).await?)
+                    };
+                    let Some(read) = read else {
+                        return Ok(part(posts, limit, sort, end));
+                    };
                     let before = posts.len();
                     let mut ended = true;
                     for row in &read {
@@ -133,8 +144,12 @@ impl Store {
                     way.walked(rows, count(&posts[before..]));
                 }
                 Step::Collect(by, most) => {
-                    let mut collect = statement::collect(filter, sort, (by, most), after, wanted);
-                    let read = collect.build().fetch_all(&self.pool).await?;
+                    let collect = statement::collect(filter, sort, (by, most), after, wanted);
+                    let read = self.read_in_time(collect, end_by).await?;
+                    let Some(read) = read else {
+                        way.not_collected();
+                        continue;
+                    };
                     let candidates: i64 = read.first().map_or(Ok(0), |row| row.try_get("candidates"))?;
                     if candidates < most {
                         let there = |row: &&PgRow| !matches!(row.try_get::<Option<i64>, _>("id"), Ok(None));
@@ -145,6 +160,27 @@ impl Store {
                 }
                 Step::Stop => return Ok(part(posts, limit, sort, end)),
             }
+        }
+    }
+
+    /// `None` if PostgreSQL has cancelled it. It may take half of the time that is left, so that there is some for
+    /// what is tried instead.
+    async fn read_in_time(
+        &self,
+        mut statement: QueryBuilder<Postgres>,
+        end_by: Instant,
+    ) -> Result<Option<Vec<PgRow>>, StoreError> {
+        let left = end_by.saturating_duration_since(Instant::now()) / 2;
+        // None at all would be no limit.
+        let milliseconds = left.as_millis().max(1);
+        let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {milliseconds}");
+        let mut transaction = self.pool.begin_with(AssertSqlSafe(begin)).await?;
+        let read = statement.build().fetch_all(&mut *transaction).await;
+        transaction.rollback().await?;
+        match read {
+            Ok(rows) => Ok(Some(rows)),
+            Err(error) if database::is_cancelled(&error) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -23,12 +23,15 @@ mod list;
 mod posts;
 mod views;
 
+use std::time::Duration;
+
 use sqlx::postgres::PgPool;
 
 pub(crate) use self::favorites::{Favorite, FavoritesPosition};
 pub(crate) use self::idempotency::Created;
 pub(crate) use self::list::{Filter, Part, Position, Sort};
 pub(crate) use self::posts::Expected;
+use crate::config::DatabaseLimits;
 use crate::database;
 use crate::status::{Status, Step};
 
@@ -78,10 +81,14 @@ impl From<sqlx::Error> for StoreError {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: PgPool,
+    /// How long the statements of one list may take together.
+    list: Duration,
 }
 
 impl Store {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub(crate) fn new(pool: PgPool, limits: DatabaseLimits) -> Self {
+        // The rest is for waiting for connections.
+        let list = limits.statement.min(limits.request / 2);
+        Self { pool, list }
     }
 }

@@ -196,3 +196,77 @@ async fn a_client_that_sends_slowly_takes_nobody_the_place() {
         assert_eq!(service.get("/v1/trade-posts").await.status, 200);
     }
 }
+
+/// Pages of a search, up to the last one.
+async fn pages(service: &Service, search: &str) -> Vec<Vec<i64>> {
+    let (mut pages, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (answer, took) = timed(service.get(&format!("/v1/trade-posts?{search}{cursor}"))).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert!(took < BOUND, "{took:?}");
+        let items = answer.body["items"].as_array().unwrap();
+        pages.push(items.iter().map(|post| post["id"].as_i64().unwrap()).collect());
+        match answer.body["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return pages,
+        }
+    }
+}
+
+/// A service with so many posts of member 1, of which those up to `last` have the word 책.
+async fn with_posts(database: &str, posts: i64, last: i64) -> (Service, PgConnection) {
+    let url = new_database(database).await;
+    let service = Service::start_with(config(&url)).await;
+    service.until_ready().await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let insert = "INSERT INTO trade_posts (seller_id, title, body, price, category, created_at)
+                  SELECT 1, CASE WHEN n <= $2 THEN '책' ELSE '의자' END, '', 1, 'x', now() - make_interval(secs => $1 - n)
+                  FROM generate_series(1, $1) AS n ORDER BY n";
+    let insert = sqlx::query(insert).bind(posts).bind(last);
+    insert.execute(&mut connection).await.unwrap();
+    (service, connection)
+}
+
+#[tokio::test]
+async fn what_an_index_takes_too_long_to_find_is_found_along_the_list() {
+    let (service, mut connection) = with_posts("pressure_collect", 21_000, 3).await;
+    // Walking does not ask it.
+    let slow = "CREATE FUNCTION slow(wanted text) RETURNS tsquery LANGUAGE plpgsql AS
+                    $$ BEGIN PERFORM pg_sleep(60); RETURN ''::tsquery; END $$;
+                CREATE OR REPLACE FUNCTION trade_post_pairs_query(wanted text) RETURNS tsquery
+                    LANGUAGE sql STABLE STRICT RETURN slow(wanted)";
+    sqlx::raw_sql(slow).execute(&mut connection).await.unwrap();
+    let pages = pages(&service, "q=%EC%B1%85").await;
+    assert_eq!(pages.concat(), [3, 2, 1]);
+    assert!(pages.len() > 1 && pages[0].is_empty(), "{pages:?}");
+}
+
+#[tokio::test]
+async fn a_page_ends_where_walking_on_takes_too_long() {
+    let (service, mut connection) = with_posts("pressure_walk", 1_700, 1_660).await;
+    // Behind the first 1,500 posts of the list is one whose look takes long.
+    let slow = "CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS
+                    $$ BEGIN PERFORM pg_sleep(60); RETURN true; END $$;
+                CREATE POLICY slow ON trade_posts USING (id <> 100 OR slow());
+                ALTER TABLE trade_posts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY";
+    sqlx::raw_sql(slow).execute(&mut connection).await.unwrap();
+    let search = "/v1/trade-posts?q=%EC%9D%98%EC%9E%90&limit=100";
+    let (answer, took) = timed(service.get(search)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(took < BOUND, "{took:?}");
+    assert_eq!(answer.body["items"].as_array().unwrap().len(), 40);
+    assert!(answer.body["next_cursor"].is_string());
+
+    sqlx::raw_sql("DROP POLICY slow ON trade_posts; CREATE POLICY fast ON trade_posts USING (true)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let cursor = answer.body["next_cursor"].as_str().unwrap();
+    let rest = service
+        .get(&format!("/v1/trade-posts?q=%EC%B1%85&cursor={cursor}"))
+        .await;
+    assert_eq!(
+        rest.body["items"][0]["id"], 200,
+        "it goes on behind the rows that were read"
+    );
+}

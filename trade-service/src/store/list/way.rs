@@ -97,12 +97,17 @@ impl Way {
         }
     }
 
+    /// Whether some rows were walked, behind which another page can begin.
+    pub(super) fn is_begun(&self) -> bool {
+        self.walked > 0
+    }
+
     pub(super) fn walked(&mut self, rows: i64, found: i64) {
         self.walked += rows;
         self.found += found;
     }
 
-    /// What it leaves was too much.
+    /// What it leaves was too much, or took too long.
     pub(super) fn not_collected(&mut self) {
         self.collected += 1;
     }
