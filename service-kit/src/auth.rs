@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::{FromRef, FromRequestParts, Request};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use http::header::AUTHORIZATION;
@@ -129,6 +129,10 @@ pub struct Member {
     pub expires_at: DateTime<Utc>,
 }
 
+/// What [`Authenticator::identify`] has found out.
+#[derive(Clone)]
+struct Asking(Result<Member, Problem>);
+
 /// Optional only for the parser: the validation refuses a token without them, and says so.
 #[derive(Deserialize)]
 struct Claims {
@@ -155,6 +159,12 @@ impl Authenticator {
     /// The member that `Authorization: Bearer …` proves, or a 401 that says what is wrong with it.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Member, Problem> {
         self.verify(bearer(headers)?).await
+    }
+
+    /// Finds out who is asking and keeps it in the request for [`Member`]: whatever comes behind waits for no key.
+    pub async fn identify(&self, request: &mut Request) {
+        let asking = Asking(self.authenticate(request.headers()).await);
+        request.extensions_mut().insert(asking);
     }
 
     /// The member that the token proves.
@@ -247,6 +257,9 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if let Some(Asking(member)) = parts.extensions.get() {
+            return member.clone();
+        }
         Arc::<Authenticator>::from_ref(state)
             .authenticate(&parts.headers)
             .await

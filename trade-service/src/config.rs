@@ -70,7 +70,8 @@ pub struct DatabaseLimits {
     #[arg(long = "database-lock-timeout", env = "DATABASE_LOCK_TIMEOUT", default_value = "1s",
           value_name = "DURATION", value_parser = positive)]
     pub lock: Duration,
-    /// How long a request may take from the end of its body to the answer before it is given up with 503
+    /// How long a request may take, from the end of its body and the check of its token to the answer, before it is
+    /// given up with 503
     #[arg(long = "request-timeout", env = "REQUEST_TIMEOUT", default_value = "4s",
           value_name = "DURATION", value_parser = positive)]
     pub request: Duration,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -36,6 +36,9 @@ const FILE_EVERY: Duration = Duration::from_secs(5);
 const FILE_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two fetches from a URL.
 const URL_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long a request waits for a key that is not known. The reading goes on without it.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// What the last reading left.
 #[derive(Debug)]
@@ -64,7 +67,8 @@ pub(super) enum NoKey {
 }
 
 impl KeyRing {
-    /// The key of that name. One that is not known makes the keys be read anew, unless they just were.
+    /// The key of that name. One that is not known makes the keys be read anew, unless they just were, and is waited
+    /// for a moment.
     pub async fn key(&self, kid: &str) -> Result<Arc<Key>, NoKey> {
         if let Some(key) = self.ring.borrow().keys.get(kid) {
             return Ok(Arc::clone(key));
@@ -72,8 +76,10 @@ impl KeyRing {
         let mut ring = self.ring.clone();
         if ring.borrow_and_update().read_at.elapsed() >= self.pause {
             self.wanted.notify_one();
-            // The reading is bounded, and so is this. An error is the end of the service.
-            let _ = ring.changed().await;
+            // An error of the ring is the end of the service.
+            if timeout(WAIT, ring.changed()).await.is_err() {
+                return Err(NoKey::Unread(WAIT));
+            }
         }
         let ring = ring.borrow();
         match ring.keys.get(kid) {

@@ -1,9 +1,9 @@
 //! How many requests are at the database at a time, and for how long.
 //!
-//! A request takes a place when all of its body is there, so that slow clients hold none. Invariant: no more
-//! requests wait for a connection than may, and each is answered in bounded time, whatever PostgreSQL and the
-//! network in between do: whoever comes when all places are taken is refused at once, and what takes too
-//! long is given up.
+//! A request takes a place when all of its body is there and it is known who asks, so that neither slow clients nor
+//! a slow issuer of keys hold any. Invariant: no more requests wait for a connection than may, and each is answered
+//! in bounded time, whatever PostgreSQL and the network in between do: whoever comes when all places are taken is
+//! refused at once, and what takes too long is given up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use service_kit::auth::Authenticator;
 use service_kit::extract::with_body;
 use service_kit::problem::Problem;
 use tokio::sync::Semaphore;
@@ -49,13 +50,15 @@ impl Admission {
 
 pub(super) async fn admit(
     State(Admission(places)): State<Admission>,
+    State(authenticator): State<Arc<Authenticator>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let request = match with_body(request).await {
+    let mut request = match with_body(request).await {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
+    authenticator.identify(&mut request).await;
     let Ok(_place) = places.free.try_acquire() else {
         if !places.refusing.swap(true, Ordering::Relaxed) {
             warn!(

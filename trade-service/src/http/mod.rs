@@ -46,6 +46,12 @@ impl FromRef<App> for Arc<Authenticator> {
     }
 }
 
+impl FromRef<App> for Admission {
+    fn from_ref(app: &App) -> Self {
+        app.admission.clone()
+    }
+}
+
 impl FromRef<App> for Arc<Views> {
     fn from_ref(app: &App) -> Self {
         Arc::clone(&app.views)
@@ -68,9 +74,8 @@ struct Document;
 
 pub(crate) fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
-    let admission = app.admission.clone();
     let router = router
-        .route_layer(from_fn_with_state(admission, admission::admit))
+        .route_layer(from_fn_with_state(app.clone(), admission::admit))
         .with_state(app);
     openapi::serve(router, &document())
 }

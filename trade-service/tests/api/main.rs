@@ -11,6 +11,7 @@ mod delete;
 mod favorites;
 mod hostile;
 mod idempotency;
+mod keys;
 mod keywords;
 mod lifecycle;
 mod list;

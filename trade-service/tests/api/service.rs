@@ -26,6 +26,11 @@ pub(crate) fn token(member: i64) -> String {
     SIGNER.token(member, Duration::from_mins(10)).unwrap()
 }
 
+/// The keys that tokens are checked with, as their issuer serves them.
+pub(crate) fn jwks() -> String {
+    SIGNER.jwks_json()
+}
+
 /// What every start needs besides the database: names of flags without the dashes, and values.
 pub(crate) fn auth_settings() -> [(&'static str, String); 3] {
     [

@@ -129,6 +129,28 @@ async fn a_fetch_does_not_depend_on_the_request_that_caused_it() {
 }
 
 #[tokio::test]
+async fn an_issuer_that_does_not_answer_is_waited_for_a_moment() {
+    let (old, new) = (Issuer::new("old"), Issuer::new("new"));
+    let server = Server::new(&[&old]);
+    let (listener, url) = bound().await;
+    let _server = server.listen(listener);
+    let service = Service::start(&url).await;
+    server.publish(&[&old, &new]);
+    pass(PAUSE).await;
+
+    server.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let (authenticator, token) = (Arc::clone(&service.authenticator), new.token());
+    let refused = tokio::spawn(async move { authenticator.refusal(&token).await });
+    server.was_asked(2).await;
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(refused.await.unwrap(), KEYS_UNREAD);
+    // The fetch goes on.
+    server.gate.add_permits(1);
+    eventually("the new key is known", async || service.takes(&new).await).await;
+    assert_eq!(server.asked(), 2);
+}
+
+#[tokio::test]
 async fn a_key_that_was_taken_back_stops_working_with_the_next_fetch() {
     let (old, new) = (Issuer::new("old"), Issuer::new("new"));
     let server = Server::new(&[&old, &new]);
