@@ -121,7 +121,7 @@ async fn what_cannot_be_changed_is_refused_by_name() {
         (
             json!({"image_urls": ["x"]}),
             "image_urls[0]",
-            "must be an absolute https URL".to_owned(),
+            "must be an absolute https URL, got `x`".to_owned(),
         ),
     ];
     for (change, field, message) in cases {

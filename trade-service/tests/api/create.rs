@@ -121,26 +121,6 @@ async fn every_broken_limit_names_the_field_the_limit_and_what_came() {
             "must not contain the character U+0000",
         ),
         (
-            json!({"image_urls": vec!["https://i.example/"; 11]}),
-            "image_urls",
-            "must have at most 10 entries, got 11",
-        ),
-        (
-            json!({"image_urls": ["http://i.example/"]}),
-            "image_urls[0]",
-            "must be an absolute https URL",
-        ),
-        (
-            json!({"image_urls": ["https://i.example/", 1]}),
-            "image_urls[1]",
-            "invalid type: integer `1`, expected a string",
-        ),
-        (
-            json!({"image_urls": [format!("https://i.example/{}", "x".repeat(483))]}),
-            "image_urls[0]",
-            "must have 1 to 500 characters, got 501",
-        ),
-        (
             json!({"seller_id": 8}),
             "seller_id",
             "unknown field `seller_id`, expected one of `title`, `body`, `price`, `category`, `image_urls`",
@@ -158,6 +138,49 @@ async fn every_broken_limit_names_the_field_the_limit_and_what_came() {
         json!({"items": [], "next_cursor": null}),
         "nothing of it was stored"
     );
+}
+
+#[tokio::test]
+async fn an_image_url_that_is_none_is_named_with_what_is_wrong() {
+    let service = Service::start("create_images").await;
+    let cases = [
+        (
+            json!({"image_urls": vec!["https://i.example/"; 11]}),
+            "image_urls",
+            "must have at most 10 entries, got 11",
+        ),
+        (
+            json!({"image_urls": ["http://i.example/"]}),
+            "image_urls[0]",
+            "must be an absolute https URL, got `http://i.example/`",
+        ),
+        (
+            json!({"image_urls": ["https://i.example/", "https://i.example/#a\u{1} b"]}),
+            "image_urls[1]",
+            "must not contain the character U+0023",
+        ),
+        (
+            json!({"image_urls": ["https://me@i.example/"]}),
+            "image_urls[0]",
+            "must not name a user, got `me@i.example`",
+        ),
+        (
+            json!({"image_urls": ["https://i.example/", 1]}),
+            "image_urls[1]",
+            "invalid type: integer `1`, expected a string",
+        ),
+        (
+            json!({"image_urls": [format!("https://i.example/{}", "x".repeat(483))]}),
+            "image_urls[0]",
+            "must have 1 to 500 characters, got 501",
+        ),
+    ];
+    for (change, field, message) in &cases {
+        service
+            .post(7, &sample(change))
+            .await
+            .assert_invalid(&[(field, message)]);
+    }
 }
 
 #[tokio::test]
