@@ -25,6 +25,18 @@ const OWN: [(Method, &str); 3] = [
 ];
 
 #[tokio::test]
+async fn an_array_is_no_body() {
+    let service = Service::start("problems_array").await;
+    let keywords = (Method::POST, "/v1/me/keywords");
+    for (method, path) in WRITES.into_iter().take(3).chain([keywords]) {
+        let request = service.request(method, path).bearer_auth(token(7));
+        Answer::of(request.json(&json!([202])))
+            .await
+            .assert_invalid(&[("body", "invalid type: sequence, expected an object")]);
+    }
+}
+
+#[tokio::test]
 async fn what_is_a_members_own_needs_a_token_and_reading_posts_does_not() {
     let service = Service::start("problems_token").await;
     let title = "Authentication required";
