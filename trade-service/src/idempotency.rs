@@ -148,6 +148,11 @@ mod tests {
             one,
             hash(r#"{"price":1,"category":"c","title":"\u0061","body":"b","image_urls":[]}"#)
         );
+        let composed = hash(r#"{"title": "\u00e9", "body": "", "price": 1, "category": "c"}"#);
+        assert_eq!(
+            composed,
+            hash(r#"{"title": "e\u0301", "body": "", "price": 1, "category": "c"}"#)
+        );
         for other in [
             r#"{"title": "ab", "body": "", "price": 1, "category": "c"}"#,
             r#"{"title": "a", "body": "b", "price": 2, "category": "c"}"#,

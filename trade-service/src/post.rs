@@ -7,6 +7,7 @@ mod image_url;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 use utoipa::ToSchema;
 
 use self::image_url::ImageUrl;
@@ -63,12 +64,14 @@ impl Post {
     }
 }
 
-/// What a seller writes; everything else about a new post the service decides.
+/// What a seller writes; everything else about a new post the service decides. Texts are kept composed, in Unicode's
+/// form NFC, and so are their characters counted.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewTradePost)]
 pub struct NewPost {
     /// Not blank.
+    #[serde(deserialize_with = "composed")]
     #[schema(
         min_length = 1,
         max_length = 100,
@@ -76,11 +79,13 @@ pub struct NewPost {
         examples("자전거 팔아요")
     )]
     pub title: String,
+    #[serde(deserialize_with = "composed")]
     #[schema(max_length = 10_000, pattern = "^[^\\u0000]*$", examples("거의 새것입니다"))]
     pub body: String,
     /// In won.
     #[schema(minimum = 0, maximum = 10_000_000_000_i64, examples(150_000))]
     pub price: i64,
+    #[serde(deserialize_with = "composed")]
     #[schema(
         min_length = 1,
         max_length = 50,
@@ -100,7 +105,7 @@ pub struct NewPost {
 #[schema(as = TradePostChanges, min_properties = 1)]
 pub struct Changes {
     /// Not blank.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "composed_if_present")]
     #[schema(
         nullable = false,
         min_length = 1,
@@ -108,14 +113,14 @@ pub struct Changes {
         pattern = "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$"
     )]
     pub title: Option<String>,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "composed_if_present")]
     #[schema(nullable = false, max_length = 10_000, pattern = "^[^\\u0000]*$")]
     pub body: Option<String>,
     /// In won.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, minimum = 0, maximum = 10_000_000_000_i64)]
     pub price: Option<i64>,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "composed_if_present")]
     #[schema(nullable = false, min_length = 1, max_length = 50, pattern = "^[^\\u0000]*$")]
     pub category: Option<String>,
     /// `sold` completes the sale to the buyer who was chosen, `on_sale` reopens it and forgets them.
@@ -154,6 +159,19 @@ impl Buyer {
 
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// A text that means the same is the same text, however it was typed, so that one who searches finds it.
+fn composed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(if is_nfc(&text) { text } else { text.nfc().collect() })
+}
+
+/// Also for what the list is searched for.
+pub(crate) fn composed_if_present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    composed(deserializer).map(Some)
 }
 
 /// A field that breaks a rule: which, what the limit is and what came.
@@ -409,6 +427,29 @@ mod tests {
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_text_is_composed_before_it_is_looked_at() {
+        let decomposed = "\u{1112}\u{1161}\u{11ab}";
+        let json = serde_json::json!({
+            "title": decomposed.repeat(100), "body": decomposed, "category": decomposed, "price": 0,
+        });
+        let new: NewPost = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!((new.title, new.body.as_str()), ("한".repeat(100), "한"));
+        assert_eq!(new.category, "한");
+        let changes: Changes = serde_json::from_value(json).unwrap();
+        assert_eq!(changes.violations(), []);
+        assert_eq!(changes.title, Some("한".repeat(100)));
+        let long = format!(r#"{{"title": "{}"}}"#, decomposed.repeat(101));
+        let changes: Changes = serde_json::from_str(&long).unwrap();
+        assert_eq!(
+            only(&changes.violations()),
+            ("title", "must have 1 to 100 characters, got 101")
+        );
+        // Some characters are composed of several: U+0958 has no form of its own.
+        let grows: Changes = serde_json::from_str(r#"{"category": "\u0958"}"#).unwrap();
+        assert_eq!(grows.category.as_deref(), Some("\u{915}\u{93c}"));
     }
 
     proptest! {

@@ -229,9 +229,12 @@ pub(super) struct IdempotencyKey {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Occurs in title or body, whatever its case.
+    /// Occurs in title or body, whatever its case, and whether or not it is composed (Unicode's form NFC, in which its
+    /// characters are counted).
+    #[serde(default, deserialize_with = "post::composed_if_present")]
     #[param(nullable = false, min_length = 1, max_length = 100, pattern = "^[^\\u0000]*$")]
     q: Option<String>,
+    #[serde(default, deserialize_with = "post::composed_if_present")]
     #[param(nullable = false, min_length = 1, max_length = 50, pattern = "^[^\\u0000]*$")]
     category: Option<String>,
     #[param(nullable = false, inline)]

@@ -101,6 +101,31 @@ async fn filters_and_search_show_exactly_what_matches() {
 }
 
 #[tokio::test]
+async fn a_word_finds_and_is_found_however_it_was_composed() {
+    let service = Service::start("list_composed").await;
+    // With single letters, as some systems type or name their files.
+    let (bike, decomposed) = (
+        "자전거",
+        "\u{110c}\u{1161}\u{110c}\u{1165}\u{11ab}\u{1100}\u{1165}",
+    );
+    let title = service.new_post(1, &json!({"title": decomposed})).await;
+    let body = service
+        .new_post(1, &json!({"body": bike, "category": decomposed}))
+        .await;
+    for q in [bike, decomposed] {
+        assert_eq!(ids(&service, &[("q", q)]).await, [body, title], "{q}");
+        assert_eq!(ids(&service, &[("category", q)]).await, [body], "{q}");
+    }
+    let read = service.get(&format!("/v1/trade-posts/{title}")).await.body;
+    assert_eq!(read["title"], bike);
+    let (fits, long) = ("\u{1100}\u{1161}".repeat(100), "\u{1100}\u{1161}".repeat(101));
+    assert_eq!(ids(&service, &[("q", &fits)]).await, [] as [i64; 0]);
+    list(&service, &[("q", &long)])
+        .await
+        .assert_invalid(&[("q", "must have 1 to 100 characters, got 101")]);
+}
+
+#[tokio::test]
 async fn wrong_parameters_are_refused_by_name() {
     let service = Service::start("list_invalid").await;
     let not_a_cursor = "is not a cursor of this list; pass `next_cursor` of the previous page with the same sort, or nothing";
