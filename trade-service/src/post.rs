@@ -11,6 +11,7 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 use utoipa::ToSchema;
 
 use self::image_url::ImageUrl;
+use crate::number;
 use crate::status::{Status, Step};
 
 const TITLE_MAX: usize = 100;
@@ -83,6 +84,7 @@ pub struct NewPost {
     #[schema(max_length = 10_000, pattern = "^[^\\u0000]*$", examples("거의 새것입니다"))]
     pub body: String,
     /// In won.
+    #[serde(deserialize_with = "number::in_json::<_, _, 0, PRICE_MAX>")]
     #[schema(minimum = 0, maximum = 10_000_000_000_i64, examples(150_000))]
     pub price: i64,
     #[serde(deserialize_with = "composed")]
@@ -117,7 +119,7 @@ pub struct Changes {
     #[schema(nullable = false, max_length = 10_000, pattern = "^[^\\u0000]*$")]
     pub body: Option<String>,
     /// In won.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "number::in_json::<_, _, 0, PRICE_MAX>")]
     #[schema(nullable = false, minimum = 0, maximum = 10_000_000_000_i64)]
     pub price: Option<i64>,
     #[serde(default, deserialize_with = "composed_if_present")]
@@ -244,7 +246,7 @@ pub fn category(found: &mut Vec<Violation>, value: &str) {
 /// Also the rule for the bounds of the list's price filter.
 pub fn price(found: &mut Vec<Violation>, field: &str, value: i64) {
     if !(0..=PRICE_MAX).contains(&value) {
-        add(found, field, format!("must be 0 to {PRICE_MAX}, got {value}"));
+        add(found, field, number::outside(0, PRICE_MAX, value));
     }
 }
 

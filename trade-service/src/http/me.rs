@@ -9,7 +9,8 @@ use service_kit::extract::{Json, Query};
 use service_kit::problem::Problem;
 
 use super::error::checked;
-use super::posts::{self, LIMIT_DEFAULT, Page};
+use super::posts::{self, LIMIT_DEFAULT, LIMIT_MAX, Page};
+use crate::number;
 use crate::store::{Favorite, FavoritesPosition, Filter, Sort, Store};
 
 const TAG: &str = "me";
@@ -21,6 +22,7 @@ pub(super) struct PageQuery {
     /// `next_cursor` of the previous page of the same list.
     #[param(nullable = false)]
     cursor: Option<String>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 1, LIMIT_MAX>")]
     #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }
@@ -133,7 +135,7 @@ mod tests {
         let parameters = serde_json::to_value(PageQuery::into_params(|| None)).unwrap();
         let limit = &parameters[1]["schema"];
         assert_eq!(parameters[1]["name"], "limit");
-        assert_eq!(limit["maximum"], posts::LIMIT_MAX);
+        assert_eq!(limit["maximum"], LIMIT_MAX);
         assert_eq!(limit["default"], LIMIT_DEFAULT);
     }
 }

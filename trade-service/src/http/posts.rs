@@ -16,6 +16,7 @@ use service_kit::problem::Problem;
 use super::error::checked;
 use crate::idempotency::Key;
 use crate::metrics::TradeMetrics;
+use crate::number;
 use crate::post::{self, Changes, NewPost, Post};
 use crate::status::Status;
 use crate::store::{Created, Expected, Filter, Part, Position, Sort, Store};
@@ -241,8 +242,10 @@ pub(super) struct ListQuery {
     status: Option<Status>,
     #[param(nullable = false)]
     seller_id: Option<i64>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 0, { post::PRICE_MAX }>")]
     #[param(nullable = false, minimum = 0, maximum = 10_000_000_000_i64)]
     min_price: Option<i64>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 0, { post::PRICE_MAX }>")]
     #[param(nullable = false, minimum = 0, maximum = 10_000_000_000_i64)]
     max_price: Option<i64>,
     #[serde(default)]
@@ -251,6 +254,7 @@ pub(super) struct ListQuery {
     /// `next_cursor` of the previous page, with the same `sort`.
     #[param(nullable = false)]
     cursor: Option<String>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 1, LIMIT_MAX>")]
     #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }
@@ -344,8 +348,7 @@ fn violations(query: &ListQuery, limit: i64) -> Vec<post::Violation> {
 
 pub(super) fn limit(found: &mut Vec<post::Violation>, limit: i64) {
     if !(1..=LIMIT_MAX).contains(&limit) {
-        let message = format!("must be 1 to {LIMIT_MAX}, got {limit}");
-        post::add(found, "limit", message);
+        post::add(found, "limit", number::outside(1, LIMIT_MAX, limit));
     }
 }
 

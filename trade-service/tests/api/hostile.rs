@@ -104,6 +104,43 @@ async fn a_nul_is_refused_wherever_it_stands() {
 }
 
 #[tokio::test]
+async fn a_number_that_is_too_long_is_told_its_limits() {
+    let service = Service::start("hostile_long_numbers").await;
+    let id = service.new_post(7, &json!({})).await;
+    let price = |came: &str| format!("must be 0 to 10000000000, got {came}");
+    for long in ["10000000000000000000", "99999999999999999999", "1e400", "-1e400"] {
+        let new = sample(&json!({"price": 1})).to_string();
+        let new = new.replace("\"price\":1", &format!("\"price\":{long}"));
+        let change = format!("{{\"price\": {long}}}");
+        for (method, path, body) in [
+            (Method::POST, "/v1/trade-posts".to_owned(), new),
+            (Method::PATCH, format!("/v1/trade-posts/{id}"), change),
+        ] {
+            let request = service.request(method, &path).bearer_auth(token(7));
+            let request = request.header("content-type", "application/json").body(body);
+            Answer::of(request)
+                .await
+                .assert_invalid(&[("price", &price(long))]);
+        }
+    }
+    for long in [
+        "10000000000000000000",
+        "99999999999999999999",
+        "-99999999999999999999",
+    ] {
+        for field in ["min_price", "max_price"] {
+            let list = service.get(&format!("/v1/trade-posts?{field}={long}")).await;
+            list.assert_invalid(&[(field, &price(long))]);
+        }
+        let limit = format!("must be 1 to 100, got {long}");
+        let own = format!("/v1/me/posts?limit={long}");
+        service.get_as(7, &own).await.assert_invalid(&[("limit", &limit)]);
+        let list = service.get(&format!("/v1/trade-posts?limit={long}")).await;
+        list.assert_invalid(&[("limit", &limit)]);
+    }
+}
+
+#[tokio::test]
 async fn ids_and_numbers_at_the_edges_are_answered() {
     let service = Service::start("hostile_numbers").await;
     let id = service.new_post(7, &json!({})).await;
