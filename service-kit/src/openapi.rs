@@ -4,6 +4,8 @@
 //! [`crate::server::api`] answer whatever the route does, are added here. Invariant: every answer that is not
 //! a success is a problem in the document, as it is on the wire.
 
+mod page;
+
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +20,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+pub use self::page::PATH as PAGE;
 use crate::problem::{Body, Problem};
 use crate::server::Limits;
 
@@ -92,13 +95,11 @@ pub fn text(document: &OpenApi) -> String {
     document.to_pretty_json().expect("a document is JSON") + "\n"
 }
 
-/// Serves the document at [`PATH`].
+/// Serves the document at [`PATH`], and at [`PAGE`] a page that shows it.
 pub fn serve<S: Clone + Send + Sync + 'static>(router: Router<S>, document: &OpenApi) -> Router<S> {
     let text = Bytes::from(text(document));
-    router.route(
-        PATH,
-        get(async move || ([(CONTENT_TYPE, "application/json")], text)),
-    )
+    let answer = get(async move || ([(CONTENT_TYPE, "application/json")], text));
+    page::serve(router.route(PATH, answer))
 }
 
 /// An answer that a route gives without its handler.

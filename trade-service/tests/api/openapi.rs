@@ -31,3 +31,21 @@ async fn anybody_may_read_the_document() {
     );
     assert_eq!(answer.text().await.unwrap(), trade_service::openapi());
 }
+
+#[tokio::test]
+async fn anybody_may_look_at_it_in_a_browser() {
+    let service = Service::start("openapi_page").await;
+    let answer = service
+        .request(reqwest::Method::GET, "/docs")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
+    let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self';"),
+        "{policy}"
+    );
+    assert!(answer.text().await.unwrap().contains("docs/page.js"));
+}
