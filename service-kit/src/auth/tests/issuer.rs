@@ -92,13 +92,19 @@ impl Log {
             move || log.clone()
         });
         let guard = tracing::subscriber::set_default(lines.finish());
-        LogGuard { log, _guard: guard }
+        LogGuard {
+            log,
+            _guard: guard,
+            _second: tracing::Dispatch::new(tracing_subscriber::registry()),
+        }
     }
 }
 
 pub struct LogGuard {
     log: Log,
     _guard: tracing::subscriber::DefaultGuard,
+    /// With a single one, tracing takes what the thread of another test wants for what all want.
+    _second: tracing::Dispatch,
 }
 
 impl LogGuard {
