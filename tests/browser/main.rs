@@ -1,5 +1,5 @@
-//! The demo page in real browsers: members sign in, chat, are cut off and come back, and see their room
-//! close when its post is deleted.
+//! The services' pages in real browsers: on the demo members sign in, chat, are cut off and come back, and see
+//! their room close when its post is deleted; `/docs` shows the documents of the APIs.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
@@ -11,7 +11,7 @@ use std::time::Instant;
 use e2e::world::{World, stop};
 use local_stack::services::{self, Service};
 use mongodb::bson::doc;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     chromium::Chromium,
@@ -250,6 +250,57 @@ async fn a_browser_has_one_member_at_a_time() {
             second.click("Sign in").await;
             second.shows("error", "no token of a member").await;
             stop(&demo).await;
+        })
+        .await;
+    })
+    .await;
+}
+
+/// Of every operation that answers and is described: its id, and what it says of its first answer.
+fn operations(document: &str) -> Vec<(String, String)> {
+    let document: Value = serde_json::from_str(document).unwrap();
+    let paths = document["paths"].as_object().unwrap().values();
+    let all = paths.flat_map(|path| path.as_object().unwrap().values());
+    let described = all.filter_map(|operation| {
+        let mut answers = operation["responses"].as_object()?.values();
+        let says = answers.find_map(|answer| answer["description"].as_str())?;
+        // Shown as code.
+        Some((
+            operation["operationId"].as_str()?.to_owned(),
+            says.replace('`', ""),
+        ))
+    });
+    described.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documents_of_the_apis_are_shown() {
+    Chromium::run(async |browser| {
+        World::run_before_capture(async |world| {
+            let profile = new_profile(browser).await.unwrap();
+            for (base, document) in [
+                (
+                    world.trade.url(),
+                    include_str!("../../trade-service/openapi.json"),
+                ),
+                (world.chat.url(), include_str!("../../chat-service/openapi.json")),
+                (
+                    world.chat.admin_url(),
+                    include_str!("../../chat-service/openapi-operators.json"),
+                ),
+            ] {
+                let page = Page::open(browser, &profile, &format!("{base}/docs"))
+                    .await
+                    .unwrap();
+                page.shows("page", "openapi.json").await;
+                let operations = operations(document);
+                let shown = page.evaluate("document.querySelectorAll('details').length");
+                assert_eq!(shown.await.unwrap(), operations.len());
+                for (id, says) in operations {
+                    page.evaluate(&format!("location.hash = '#{id}'")).await.unwrap();
+                    page.shows(&id, &says).await;
+                }
+            }
         })
         .await;
     })
