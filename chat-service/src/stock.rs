@@ -56,11 +56,7 @@ async fn count(store: &Store, metrics: &ChatMetrics, status: &Status, now: DateT
         .erasures
         .count_documents(doc! { "due_at": { "$exists": true } })
         .await?;
-    let to_match = store
-        .posts
-        .count_documents(doc! { "match_at": { "$exists": true } })
-        .await?;
-    metrics.posts_to_match(to_match);
+    metrics.posts_to_match(store.posts_to_match().await?);
     let ended = ["done", "failed", "cancelled"];
     let reconciliations = store
         .reconciliations

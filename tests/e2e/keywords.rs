@@ -165,8 +165,7 @@ async fn a_new_post_is_told_to_who_keeps_a_keyword_of_its_title() {
         consumed(world, &group).await;
         has_passed(&world.keywords_topic(), &group).await;
         eventually_is("posts to be matched", BOUND, 0, async || {
-            let due = doc! { "match_at": { "$exists": true } };
-            world.store.posts.count_documents(due).await.unwrap()
+            world.store.posts_to_match().await.unwrap()
         })
         .await;
         assert_eq!(snapshot(world).await, told_before, "a replay tells nobody");
@@ -256,8 +255,7 @@ async fn who_is_killed_while_members_are_told_tells_nobody_twice_and_misses_nobo
         })
         .await;
         eventually_is("posts to be matched", BOUND * 2, 0, async || {
-            let due = doc! { "match_at": { "$exists": true } };
-            world.store.posts.count_documents(due).await.unwrap()
+            world.store.posts_to_match().await.unwrap()
         })
         .await;
         for (member, posts) in [1001, 1002, 1000 + MEMBERS].map(|member| (member, &expected[&member])) {

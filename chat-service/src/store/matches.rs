@@ -85,6 +85,12 @@ pub struct Leased {
 }
 
 impl Store {
+    /// How many posts are to be matched.
+    pub async fn posts_to_match(&self) -> Result<u64> {
+        let due = doc! { "match_at": { "$gt": DateTime::from_millis(0) } };
+        self.posts.count_documents(due).await
+    }
+
     /// Has the posts matched that a batch has seen being created, if anybody waits for any. Answers whether
     /// there are some. Where nobody does it costs one query, and nothing without such posts.
     ///

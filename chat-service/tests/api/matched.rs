@@ -75,8 +75,7 @@ async fn who_waits_for_a_word_is_told_and_sees_the_title_while_the_post_is_there
         .await
         .unwrap();
     eventually("it is matched again", async || {
-        let waiting = doc! { "match_at": { "$exists": true } };
-        (chat.store.posts.count_documents(waiting).await.unwrap() == 0).then_some(())
+        (chat.store.posts_to_match().await.unwrap() == 0).then_some(())
     })
     .await;
     assert_eq!(

@@ -442,6 +442,7 @@ async fn a_post_that_comes_from_another_id_is_no_new_one() {
     posts(store, [arrives(2, 20)]).await;
     posts(store, [titled(3, 10, "자전거"), arrives(3, 20)]).await;
     assert_eq!(matched(store).await, 0);
+    assert_eq!(store.posts_to_match().await.unwrap(), 0);
     keep(store, [kept(2, 8, "자전거", 6)]).await;
     assert!(told(store).await.is_empty());
     posts(store, [titled(2, 30, "자전거")]).await;
