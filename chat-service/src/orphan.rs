@@ -80,11 +80,7 @@ pub fn judge(room: &RoomFacts, parents: Parents<'_>) -> Option<OrphanKind> {
     match (room.state, room.closed_by) {
         (RoomState::Open, _) => match parents.post {
             None => Some(OrphanKind::UnknownPost),
-            Some(post) => {
-                let row = room.generation;
-                let has_gone = post.end_of(row).is_some() || post.next_arrival(row).is_some();
-                has_gone.then_some(OrphanKind::OpenRoom)
-            }
+            Some(post) => post.has_lost(room.generation).then_some(OrphanKind::OpenRoom),
         },
         (RoomState::Closed, Some(_)) => match parents.deletion {
             Some(DeletionState::Pending | DeletionState::Erasing) => None,

@@ -141,9 +141,7 @@ impl Store {
         for room in rooms {
             // The rooms of a row that has left its id are closed or go along, whatever is there now.
             let post = posts.get(&room.trade_post_id);
-            let post = post.filter(|post| {
-                post.end_of(room.generation).is_none() && post.next_arrival(room.generation).is_none()
-            });
+            let post = post.filter(|post| !post.has_lost(room.generation));
             let Some(newest) = post.and_then(TradePost::look) else {
                 continue;
             };

@@ -61,7 +61,12 @@ impl TradePost {
         later.min_by_key(|end| end.lsn).copied()
     }
 
-    /// The same, unless another row has come before it, so that it is that one's: then it is not known.
+    /// Whether the row that was at this id at `lsn` is known to have left it.
+    pub fn has_lost(&self, lsn: i64) -> bool {
+        self.end_of(lsn).is_some() || self.next_arrival(lsn).is_some()
+    }
+
+    /// How that row has left its id, unless another row has come before it, so that it is that one's: then it is not known.
     pub fn own_end_of(&self, lsn: i64) -> Option<End> {
         let next = self.next_arrival(lsn);
         self.end_of(lsn)

@@ -11,7 +11,7 @@ use mongodb::bson::oid::ObjectId;
 
 use crate::{
     changes::{POST, changed, events, messages, status, told},
-    chat::{BUYER, Chat, SELLER, delete},
+    chat::{BUYER, Chat, SELLER, coming, delete},
 };
 
 /// A change of the post at `id`, alone in its batch.
@@ -23,23 +23,12 @@ async fn capture(chat: &Chat, id: i64, change: Change) {
 }
 
 fn created(lsn: i64, title: &str, status: &str) -> Change {
-    come(lsn, title, status, Arrival::Created)
+    coming(changed(lsn, title, status), Arrival::Created)
 }
 
 /// The row comes from another id.
 fn arrived(lsn: i64, title: &str, status: &str) -> Change {
-    come(lsn, title, status, Arrival::Moved)
-}
-
-fn come(lsn: i64, title: &str, status: &str, arrival: Arrival) -> Change {
-    match changed(lsn, title, status) {
-        Change::Upsert { lsn, post, .. } => Change::Upsert {
-            lsn,
-            post,
-            arrival: Some(arrival),
-        },
-        other => other,
-    }
+    coming(changed(lsn, title, status), Arrival::Moved)
 }
 
 /// That its members know of the room about that post, and the room too, what it looks like.

@@ -341,16 +341,17 @@ pub fn upsert(lsn: i64) -> Change {
 }
 
 pub fn create(lsn: i64) -> Change {
-    come(lsn, Arrival::Created)
+    coming(upsert(lsn), Arrival::Created)
 }
 
 /// The row comes from another id.
 pub fn arrive(lsn: i64) -> Change {
-    come(lsn, Arrival::Moved)
+    coming(upsert(lsn), Arrival::Moved)
 }
 
-fn come(lsn: i64, arrival: Arrival) -> Change {
-    match upsert(lsn) {
+/// The same row, coming to its id in that way.
+pub fn coming(change: Change, arrival: Arrival) -> Change {
+    match change {
         Change::Upsert { lsn, post, .. } => Change::Upsert {
             lsn,
             post,

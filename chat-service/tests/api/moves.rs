@@ -2,7 +2,7 @@
 
 use chat_service::{
     cdc::{
-        change_event::Change,
+        change_event::{Arrival, Change},
         plan::{Step, plan},
     },
     store::now,
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     changes::{changed, told},
-    chat::{BUYER, Chat, SELLER, arrive, create, delete, events},
+    chat::{BUYER, Chat, SELLER, arrive, coming, create, delete, events},
 };
 
 async fn post_of(chat: &Chat, room: &str) -> i64 {
@@ -248,7 +248,12 @@ async fn a_row_is_not_followed_along_the_way_of_the_next_one() {
         (2, 3, Change::Move { lsn: 40, to: 3 }),
     ])
     .await;
-    chat.capture([(3, 1, come_as(40, "다른 자전거"))]).await;
+    chat.capture([(
+        3,
+        1,
+        coming(changed(40, "다른 자전거", "on_sale"), Arrival::Moved),
+    )])
+    .await;
     let other = chat.room(3).await;
     chat.capture([(1, 2, Change::Move { lsn: 20, to: 2 })]).await;
     assert_eq!(post_of(&chat, &room).await, 2);
@@ -256,15 +261,6 @@ async fn a_row_is_not_followed_along_the_way_of_the_next_one() {
     is_closed(&chat, &room).await;
     assert_eq!(post_of(&chat, &other).await, 3);
     assert!(told(&chat, BUYER).await.is_empty());
-}
-
-fn come_as(lsn: i64, title: &str) -> Change {
-    match (arrive(lsn), changed(lsn, title, "on_sale")) {
-        (Change::Upsert { arrival, .. }, Change::Upsert { lsn, post, .. }) => {
-            Change::Upsert { lsn, post, arrival }
-        }
-        other => panic!("{other:?}"),
-    }
 }
 
 #[tokio::test]
