@@ -103,7 +103,9 @@ impl Servers {
         } = self;
         let settings = reconcile::check(connect, database, connector).await;
         let settings = settings.expect("a connector that can be asked");
-        let begun = Reconciling::begin(connect, chat, database, connector, &settings, table, timeout).await;
+        let start = reconcile::start(connect, database, connector, timeout).await;
+        let start = start.expect("all is over that has to be");
+        let begun = Reconciling::begin(start, connect, chat, database, connector, &settings, table).await;
         begun.expect("it is begun")
     }
 }

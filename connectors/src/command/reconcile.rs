@@ -148,8 +148,7 @@ impl Repair<'_> {
             start = reconcile::start(connect, database, connector, options.timeout) => start?,
             () = interrupted.cancelled() => return Err(Failure::Interrupted(self.untouched::<C>())),
         };
-        let run =
-            Reconciling::begin_at(start, connect, chat, database, connector, settings, C::TABLE).await?;
+        let run = Reconciling::begin(start, connect, chat, database, connector, settings, C::TABLE).await?;
         println!(
             "{}: begun; {connector} reads {} rows at once",
             run.id, settings.chunk_size

@@ -113,29 +113,12 @@ pub async fn start(
 }
 
 impl<'a> Reconciling<'a> {
-    /// [Waits](start) and [begins](Self::begin_at).
-    ///
-    /// # Errors
-    /// If a server refuses or is away, or another reconciliation has not ended.
-    pub async fn begin(
-        connect: &'a ConnectApi,
-        chat: &'a ChatAdmin,
-        database: &'a Database,
-        connector: &'a str,
-        settings: &Settings,
-        table: Table,
-        timeout: Duration,
-    ) -> Result<Self, ReconcileError> {
-        let start = start(connect, database, connector, timeout).await?;
-        Self::begin_at(start, connect, chat, database, connector, settings, table).await
-    }
-
     /// Begins: chat-service that waits for the snapshot, and the signal that asks for it. Broken off, it may leave one
     /// that waits.
     ///
     /// # Errors
     /// If a server refuses or is away, or another reconciliation has not ended.
-    pub async fn begin_at(
+    pub async fn begin(
         start: Start,
         connect: &'a ConnectApi,
         chat: &'a ChatAdmin,
