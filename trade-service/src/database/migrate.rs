@@ -69,6 +69,9 @@ async fn lock(connection: &mut PgConnection) -> Result<(), DatabaseError> {
 
 /// A build of an index that breaks leaves an invalid one, whose name would be taken when it is built anew.
 async fn drop_broken(connection: &mut PgConnection, migrations: &Migrator) -> Result<(), MigrateError> {
+    if !migrations.iter().any(|migration| migration.no_tx) {
+        return Ok(());
+    }
     let table = &migrations.table_name;
     connection.ensure_migrations_table(table).await?;
     let applied = connection.list_applied_migrations(table).await?;
