@@ -108,12 +108,16 @@ fn malformed(error: &serde_json::Error) -> Problem {
         .detail(format!("The request body is not JSON: {error}."))
 }
 
+/// What `serde_json` says, without where it was: that helps nobody who has the field's name.
+pub fn without_position(message: &str) -> &str {
+    message
+        .rsplit_once(" at line ")
+        .map_or(message, |(message, _)| message)
+}
+
 /// Turns what serde says into the field and what is wrong with it.
 fn invalid(path: &str, message: &str) -> Problem {
-    // The position helps nobody who has the field's name.
-    let message = message
-        .rsplit_once(" at line ")
-        .map_or(message, |(message, _)| message);
+    let message = without_position(message);
     // serde reports a missing or unknown field at the object that lacks or has it.
     let named = ["missing field `", "unknown field `", "duplicate field `"]
         .iter()

@@ -8,6 +8,7 @@ use std::num::IntErrorKind;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use service_kit::extract::without_position;
 
 /// Most characters of a number that an answer repeats.
 const SHOWN: usize = 40;
@@ -31,12 +32,7 @@ where
             return D::Error::custom(outside(MIN, MAX, shown(written)));
         }
         // The position is not that in the body.
-        let message = error.to_string();
-        D::Error::custom(
-            message
-                .rsplit_once(" at line ")
-                .map_or(&*message, |(says, _)| says),
-        )
+        D::Error::custom(without_position(&error.to_string()))
     })
 }
 

@@ -51,13 +51,18 @@ const PAUSE: Duration = Duration::from_secs(10);
 const REFRESH: Duration = Duration::from_mins(5);
 const ALMOST: Duration = Duration::from_secs(299);
 
+/// An issuer that listens as long as its guard lives, with these keys, and a service that has read them.
+async fn served(keys: &[&Issuer]) -> (Arc<Server>, DropGuard, Service) {
+    let server = Server::new(keys);
+    let (listener, url) = bound().await;
+    let listening = server.listen(listener);
+    (server, listening, Service::start(&url).await)
+}
+
 #[tokio::test]
 async fn a_new_key_is_fetched_when_a_token_names_it() {
     let (old, new) = (Issuer::new("old"), Issuer::new("new"));
-    let server = Server::new(&[&old]);
-    let (listener, url) = bound().await;
-    let _server = server.listen(listener);
-    let service = Service::start(&url).await;
+    let (server, _listening, service) = served(&[&old]).await;
     assert!(service.takes(&old).await);
 
     server.publish(&[&old, &new]);
@@ -74,10 +79,7 @@ async fn a_new_key_is_fetched_when_a_token_names_it() {
 #[tokio::test]
 async fn any_number_of_unknown_keys_cause_one_fetch() {
     let (old, new) = (Issuer::new("old"), Issuer::new("new"));
-    let server = Server::new(&[&old]);
-    let (listener, url) = bound().await;
-    let _server = server.listen(listener);
-    let service = Service::start(&url).await;
+    let (server, _listening, service) = served(&[&old]).await;
     server.publish(&[&old, &new]);
     pass(PAUSE).await;
 
@@ -110,10 +112,7 @@ async fn any_number_of_unknown_keys_cause_one_fetch() {
 #[tokio::test]
 async fn a_fetch_does_not_depend_on_the_request_that_caused_it() {
     let (old, new) = (Issuer::new("old"), Issuer::new("new"));
-    let server = Server::new(&[&old]);
-    let (listener, url) = bound().await;
-    let _server = server.listen(listener);
-    let service = Service::start(&url).await;
+    let (server, _listening, service) = served(&[&old]).await;
     server.publish(&[&new]);
     pass(PAUSE).await;
 
@@ -131,10 +130,7 @@ async fn a_fetch_does_not_depend_on_the_request_that_caused_it() {
 #[tokio::test]
 async fn an_issuer_that_does_not_answer_is_waited_for_a_moment() {
     let (old, new) = (Issuer::new("old"), Issuer::new("new"));
-    let server = Server::new(&[&old]);
-    let (listener, url) = bound().await;
-    let _server = server.listen(listener);
-    let service = Service::start(&url).await;
+    let (server, _listening, service) = served(&[&old]).await;
     server.publish(&[&old, &new]);
     pass(PAUSE).await;
 
@@ -153,10 +149,7 @@ async fn an_issuer_that_does_not_answer_is_waited_for_a_moment() {
 #[tokio::test]
 async fn a_key_that_was_taken_back_stops_working_with_the_next_fetch() {
     let (old, new) = (Issuer::new("old"), Issuer::new("new"));
-    let server = Server::new(&[&old, &new]);
-    let (listener, url) = bound().await;
-    let _server = server.listen(listener);
-    let service = Service::start(&url).await;
+    let (server, _listening, service) = served(&[&old, &new]).await;
     server.publish(&[&new]);
     pass(ALMOST).await;
     assert!(service.takes(&old).await);
