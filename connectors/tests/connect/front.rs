@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::OwnedMutexGuard};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -31,6 +31,8 @@ use tokio_rustls::{
 /// `operator:s3cret`
 const AUTHORIZATION: &str = "Basic b3BlcmF0b3I6czNjcmV0";
 
+const RESTART: &str = "/restart";
+
 /// A request that changes something, or asks for it.
 type Seen = (Instant, Method, String);
 
@@ -38,6 +40,7 @@ pub struct Front {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     silent: Arc<AtomicBool>,
+    restarting: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Clone)]
@@ -48,6 +51,7 @@ struct Behind {
     password: bool,
     seen: Arc<Mutex<Vec<Seen>>>,
     silent: Arc<AtomicBool>,
+    restarting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What a client needs in PEM: the authority's certificate, and one of its own with its key.
@@ -81,10 +85,15 @@ impl Front {
         self.silent.store(true, Ordering::Relaxed);
     }
 
+    /// Restarts that are asked for while this is kept wait for its end; one that is under way is waited for.
+    pub async fn hold_restarts(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.restarting).lock_owned().await
+    }
+
     /// When restarts were asked for.
     pub fn restarts(&self) -> Vec<Instant> {
         let seen = self.seen.lock().unwrap();
-        let restarts = seen.iter().filter(|(_, _, path)| path.ends_with("/restart"));
+        let restarts = seen.iter().filter(|(_, _, path)| path.ends_with(RESTART));
         restarts.map(|(at, ..)| *at).collect()
     }
 
@@ -100,12 +109,14 @@ impl Front {
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let silent = Arc::<AtomicBool>::default();
+        let restarting = Arc::default();
         let behind = Behind {
             connect: connect.to_owned(),
             prefix: prefix.to_owned(),
             password,
             seen: Arc::clone(&seen),
             silent: Arc::clone(&silent),
+            restarting: Arc::clone(&restarting),
         };
         tokio::spawn(async move {
             loop {
@@ -136,6 +147,7 @@ impl Front {
             address,
             seen,
             silent,
+            restarting,
         }
     }
 }
@@ -155,6 +167,11 @@ async fn answer(behind: Behind, request: Request<Incoming>) -> Result<Response<F
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         behind.seen.lock().unwrap().push((Instant::now(), method, path));
     }
+    let _one_at_a_time = if request.uri().path().ends_with(RESTART) {
+        Some(behind.restarting.lock().await)
+    } else {
+        None
+    };
     let list = request.method() == Method::GET && request.uri().path() == "/connectors";
     let url = format!("{}{}", behind.connect, request.uri());
     let mut forwarded = reqwest::Client::new().request(request.method().clone(), url);
