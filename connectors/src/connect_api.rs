@@ -128,12 +128,13 @@ impl ConnectApi {
     pub async fn configs(&self) -> Result<BTreeMap<String, Config>, ConnectError> {
         #[derive(Deserialize)]
         struct Expanded {
-            info: Settings,
+            /// None of one that is deleted just then.
+            info: Option<Settings>,
         }
         let expanded: BTreeMap<String, Expanded> = self.connectors(&[("expand", "info")]).await?;
         let configs = expanded.into_iter();
         Ok(configs
-            .map(|(name, connector)| (name, connector.info.present()))
+            .filter_map(|(name, connector)| Some((name, connector.info?.present())))
             .collect())
     }
 

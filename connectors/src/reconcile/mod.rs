@@ -22,10 +22,14 @@ pub use database::Database;
 pub use error::ReconcileError;
 pub use settings::Settings;
 
-use crate::{ConnectApi, ConnectError, lsn::Lsn, offsets::Offsets, schemas::Table, status::Standing};
+use crate::{
+    ConnectApi, ConnectError, Patience, lsn::Lsn, offsets::Offsets, schemas::Table, status::Standing,
+};
 
 /// Between two looks at how it goes.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long Kafka Connect's workers may take to agree on who runs what.
+const REBALANCE: Duration = Duration::from_secs(30);
 /// How long chat-service may be away in between.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long chat-service may take to hear that a post was put back.
@@ -53,7 +57,8 @@ pub async fn check(
     database: &Database,
     connector: &str,
 ) -> Result<Settings, ReconcileError> {
-    let config = connect.config(connector).await?;
+    let patience = Patience::new(REBALANCE);
+    let config = patience.ask(connect.url(), || connect.config(connector)).await?;
     let config = config.ok_or_else(|| ConnectError::NotFound {
         connector: connector.to_owned(),
     })?;
