@@ -13,8 +13,8 @@ use crate::{
     plan::{Difference, Plan, differences},
     reach::{Awaited, Changed},
     secret::Secrets,
-    settle::AfterChange,
-    status::{Standing, Status},
+    settle::Outdated,
+    status::{Standing, State, Status},
     validate::validate,
 };
 
@@ -146,14 +146,15 @@ impl Prepared {
         if plan == Plan::Unchanged {
             return keep_running(&awaited, &mut tell).await;
         }
-        let seen = AfterChange::new(awaited.status().await?);
+        // Its own failure; those of its tasks are judged by their configuration.
+        let failed = |status: &Status| status.connector.state == State::Failed;
+        let outdated = Outdated::new(awaited.status().await?.filter(failed));
         awaited.ask(|| api.put_config(&self.name, &self.wanted)).await?;
         let change = Changed {
             plan: &plan,
             wanted: &self.wanted,
-            seen,
         };
-        awaited.until_running(Some(change), &mut tell).await?;
+        awaited.until_running(Some(change), outdated, &mut tell).await?;
         Ok(match plan {
             Plan::Create => Outcome::Created,
             Plan::Update(_) | Plan::Unchanged => Outcome::Updated,
@@ -177,14 +178,17 @@ async fn keep_running(
     awaited: &Awaited<'_>,
     tell: &mut impl FnMut(&Status),
 ) -> Result<Outcome, ConnectError> {
-    match awaited.status().await?.as_ref().map(Standing::of) {
+    let status = awaited.status().await?;
+    let mut outdated = Outdated::default();
+    match status.as_ref().map(Standing::of) {
         Some(Standing::Running) => return Ok(Outcome::Unchanged),
         // Connect never restarts what has failed by itself.
         Some(Standing::Failed) => {
             awaited.ask(|| awaited.api.restart_failed(awaited.name)).await?;
+            outdated = Outdated::new(status);
         }
         Some(Standing::Halted(_) | Standing::Changing) | None => (),
     }
-    awaited.until_running(None, tell).await?;
+    awaited.until_running(None, outdated, tell).await?;
     Ok(Outcome::Restarted)
 }

@@ -9,7 +9,8 @@ use crate::{
     ConnectApi, ConnectError,
     patience::Patience,
     reach::Awaited,
-    status::{State, Status},
+    settle::Outdated,
+    status::{Standing, State, Status},
 };
 
 /// A state that a connector is to be in.
@@ -86,7 +87,12 @@ async fn carried_out(
     match order {
         Order::Pause => awaited.until("PAUSED", is_paused, tell).await,
         Order::Stop => awaited.until("STOPPED", is_stopped, tell).await,
-        Order::Resume => awaited.until_running(None, tell).await,
+        Order::Resume => {
+            // Seen after the order, as Connect may not have turned to it yet.
+            let halted = |status: &Status| matches!(Standing::of(status), Standing::Halted(_));
+            let outdated = Outdated::new(awaited.status().await?.filter(halted));
+            awaited.until_running(None, outdated, tell).await
+        }
     }
 }
 
@@ -200,17 +206,19 @@ pub async fn restart(
         name,
         patience: Patience::new(wait),
     };
+    let failed = |status: &Status| !status.failures().is_empty();
+    let status = awaited.status().await?;
     if only_failed {
-        let not_found = || ConnectError::NotFound {
+        let status = status.as_ref().ok_or_else(|| ConnectError::NotFound {
             connector: name.to_owned(),
-        };
-        let status = awaited.status().await?.ok_or_else(not_found)?;
-        if status.failures().is_empty() {
-            return Ok(Restart::NothingFailed(status));
+        })?;
+        if !failed(status) {
+            return Ok(Restart::NothingFailed(status.clone()));
         }
     }
     awaited.ask(|| api.restart(name, only_failed)).await?;
-    awaited.until_running(None, &mut tell).await?;
+    let outdated = Outdated::new(status.filter(failed));
+    awaited.until_running(None, outdated, &mut tell).await?;
     Ok(Restart::Done)
 }
 

@@ -9,7 +9,7 @@ use crate::{
     Config, ConnectApi, ConnectError,
     patience::Patience,
     plan::{Plan, taken_over},
-    settle::{AfterChange, Settling},
+    settle::{Outdated, Settling, standing},
     status::{Standing, Status},
 };
 
@@ -26,35 +26,33 @@ pub(crate) struct Awaited<'a> {
 pub(crate) struct Changed<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) wanted: &'a Config,
-    pub(crate) seen: AfterChange,
 }
 
 impl Awaited<'_> {
     /// Returns once the connector and its tasks have been RUNNING for a moment, with the configuration that was
-    /// wanted after a change. `tell` is given what is seen meanwhile.
+    /// wanted after a change. What is `outdated` is what it has been told to end. `tell` is given what is seen
+    /// meanwhile.
     pub(crate) async fn until_running(
         &self,
-        mut change: Option<Changed<'_>>,
+        change: Option<Changed<'_>>,
+        mut outdated: Outdated,
         tell: &mut impl FnMut(&Status),
     ) -> Result<(), ConnectError> {
         let mut settling = Settling::default();
         let mut last_state = None;
         while !self.patience.is_over() {
-            let (tasks, status) = match self.look().await {
+            let (status, taken_over) = match self.look(change.as_ref()).await {
                 // The time is over, not the server gone: it has answered before.
                 Err(ConnectError::NoAnswer { .. }) => break,
                 seen => seen?,
             };
-            let standing = match (&status, &mut change) {
-                (None, _) => Standing::Changing,
-                (Some(status), None) => Standing::of(status),
-                (Some(status), Some(Changed { plan, wanted, seen })) => {
-                    let taken_over = taken_over(plan, wanted, &tasks);
-                    seen.standing(self.patience.elapsed(), status, taken_over)
-                }
+            let at = self.patience.elapsed();
+            let standing = match &status {
+                Some(status) if !outdated.observe(at, status) => standing(status, taken_over),
+                _ => Standing::Changing,
             };
             let connector = self.name.to_owned();
-            match (settling.observe(self.patience.elapsed(), standing), status) {
+            match (settling.observe(at, standing), status) {
                 (Some(Standing::Running), _) => return Ok(()),
                 (Some(Standing::Failed), Some(status)) => {
                     let failures = status.failures();
@@ -112,10 +110,17 @@ impl Awaited<'_> {
         self.patience.ask(self.api.url(), request).await
     }
 
-    /// In this order: a status read after the tasks' configuration is not older than that.
-    async fn look(&self) -> Result<(Vec<Config>, Option<Status>), ConnectError> {
-        let tasks = self.ask(|| self.api.task_configs(self.name)).await?;
-        Ok((tasks, self.status().await?))
+    /// The status, and whether the tasks have the change. In the other order: a status read after the tasks'
+    /// configuration is not older than that.
+    async fn look(&self, change: Option<&Changed<'_>>) -> Result<(Option<Status>, bool), ConnectError> {
+        let taken_over = match change {
+            None => true,
+            Some(Changed { plan, wanted }) => {
+                let tasks = self.ask(|| self.api.task_configs(self.name)).await?;
+                taken_over(plan, wanted, &tasks)
+            }
+        };
+        Ok((self.status().await?, taken_over))
     }
 
     fn not_reached(&self, wanted: &'static str, last: Option<&Status>) -> ConnectError {

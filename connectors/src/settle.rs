@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::status::{Instance, Standing, State, Status};
+use crate::status::{Standing, State, Status};
 
 /// Longer than Connect needs to replace a task (0.1–0.3 s), and than Debezium needs to find that it may
 /// not read a table or that its publication is missing (below 1 s).
@@ -33,39 +33,38 @@ impl Settling {
     }
 }
 
-/// So long Connect may take to start a connector anew that had failed before it was changed.
+/// So long Connect may take to turn to what it was told: its one thread for that may be busy with another connector,
+/// which it waits for when that does not stop.
 pub const OUTDATED_AFTER: Duration = Duration::from_secs(10);
 
-/// What is seen of a connector after a change.
-#[derive(Debug)]
-pub struct AfterChange {
-    /// The connector's own failure from before, as long as nothing else was seen.
-    earlier: Option<Instance>,
-}
+/// What an order is to end, as it was seen when it was given.
+#[derive(Debug, Default)]
+pub struct Outdated(Option<Status>);
 
-impl AfterChange {
-    /// `before` is what was seen right before the change.
-    pub fn new(before: Option<Status>) -> Self {
-        let connector = before.map(|before| before.connector);
-        Self {
-            earlier: connector.filter(|connector| connector.state == State::Failed),
-        }
+impl Outdated {
+    pub fn new(seen: Option<Status>) -> Self {
+        Self(seen)
     }
 
-    /// What to make of a status that was seen `at` (since the start of the wait). `taken_over` says that the tasks
-    /// have the new configuration; they get it when the connector starts, so from one that is halted or has failed
-    /// itself they never do.
-    pub fn standing(&mut self, at: Duration, status: &Status, taken_over: bool) -> Standing {
-        if self.earlier.as_ref() == Some(&status.connector) && at < OUTDATED_AFTER {
-            return Standing::Changing;
+    /// Whether a status that was seen `at` (since the start of the wait) may be from before the order: nothing else
+    /// was seen yet.
+    pub fn observe(&mut self, at: Duration, status: &Status) -> bool {
+        let outdated = at < OUTDATED_AFTER && self.0.as_ref() == Some(status);
+        if !outdated {
+            self.0 = None;
         }
-        self.earlier = None;
-        match &status.connector.state {
-            _ if taken_over => Standing::of(status),
-            state @ (State::Paused | State::Stopped) => Standing::Halted(state.clone()),
-            State::Failed => Standing::Failed,
-            _ => Standing::Changing,
-        }
+        outdated
+    }
+}
+
+/// What to make of a status. `taken_over` says that the tasks have the configuration that they are to have; they get a
+/// new one when the connector starts, so from one that is halted or has failed itself they never do.
+pub fn standing(status: &Status, taken_over: bool) -> Standing {
+    match &status.connector.state {
+        _ if taken_over => Standing::of(status),
+        state @ (State::Paused | State::Stopped) => Standing::Halted(state.clone()),
+        State::Failed => Standing::Failed,
+        _ => Standing::Changing,
     }
 }
 
@@ -84,11 +83,8 @@ mod tests {
 
     #[test]
     fn who_hands_nothing_on_to_its_tasks_is_believed_without_that() {
-        let seen = |connector: &str, task: &str, taken_over| {
-            let before = AfterChange::new(Some(status("RUNNING", "RUNNING", "")));
-            let (at, mut seen) = (Duration::ZERO, before);
-            seen.standing(at, &status(connector, task, ""), taken_over)
-        };
+        let seen =
+            |connector: &str, task: &str, taken_over| standing(&status(connector, task, ""), taken_over);
         assert_eq!(seen("RUNNING", "RUNNING", false), Standing::Changing);
         assert_eq!(
             seen("RUNNING", "FAILED", false),
@@ -104,24 +100,23 @@ mod tests {
     }
 
     #[test]
-    fn the_failure_that_a_change_repairs_is_none_of_it() {
+    fn what_an_order_is_to_end_is_outdated_until_something_else_is_seen() {
         let failed = status("FAILED", "UNASSIGNED", "before");
-        let mut seen = AfterChange::new(Some(failed.clone()));
-        let mut at = |seconds, status: &Status| seen.standing(Duration::from_secs(seconds), status, false);
-        assert_eq!(at(0, &failed), Standing::Changing);
-        assert_eq!(at(9, &failed), Standing::Changing);
-        assert_eq!(at(10, &failed), Standing::Failed, "it is no better");
+        let mut outdated = Outdated::new(Some(failed.clone()));
+        let mut at = |seconds, status: &Status| outdated.observe(Duration::from_secs(seconds), status);
+        assert!(at(0, &failed));
+        assert!(at(9, &failed));
+        assert!(!at(10, &failed), "it is no better");
         // Something else was seen, so what comes is new.
         for between in ["UNASSIGNED", "RUNNING"] {
-            let mut seen = AfterChange::new(Some(failed.clone()));
-            let mut at =
-                |seconds, status: &Status| seen.standing(Duration::from_secs(seconds), status, false);
-            assert_eq!(at(0, &status(between, "UNASSIGNED", "")), Standing::Changing);
-            assert_eq!(at(1, &failed), Standing::Failed);
+            let mut outdated = Outdated::new(Some(failed.clone()));
+            let mut at = |seconds, status: &Status| outdated.observe(Duration::from_secs(seconds), status);
+            assert!(!at(0, &status(between, "UNASSIGNED", "")));
+            assert!(!at(1, &failed));
         }
-        let mut seen = AfterChange::new(Some(failed));
         let other = status("FAILED", "UNASSIGNED", "after");
-        assert_eq!(seen.standing(Duration::ZERO, &other, false), Standing::Failed);
+        assert!(!Outdated::new(Some(failed.clone())).observe(Duration::ZERO, &other));
+        assert!(!Outdated::default().observe(Duration::ZERO, &failed));
     }
 
     fn settle(seen: &[(u64, Standing)]) -> Option<(u64, Standing)> {

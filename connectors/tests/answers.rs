@@ -8,7 +8,9 @@ use std::{
 };
 
 use connectors::{
-    Config, ConnectApi, ConnectError, Outcome, apply, offsets,
+    Config, ConnectApi, ConnectError, Outcome, apply,
+    lifecycle::{Order, Restart, order, restart},
+    offsets,
     registry::{RegistryApi, RegistryError},
 };
 use tokio::{
@@ -156,7 +158,8 @@ async fn a_rebalance_is_waited_for() {
 #[tokio::test]
 async fn a_rebalance_is_not_waited_for_without_end() {
     let api = playback(vec![json("409 Conflict", REBALANCE)]).await;
-    let error = apply(&api, "x", &Config::new(), Duration::from_millis(600))
+    // The last try, at half a second, has time to be answered, and there is none for another.
+    let error = apply(&api, "x", &Config::new(), Duration::from_millis(740))
         .await
         .unwrap_err();
     assert!(
@@ -173,6 +176,73 @@ async fn a_server_that_never_answers_is_given_up() {
         .await
         .unwrap_err();
     assert!(matches!(error, ConnectError::NoAnswer { .. }), "{error:?}");
+}
+
+/// As a connector stands that is seen for longer than its state needs to be believed, and then in another one.
+fn long_in(state: &str, tasks: &[&str]) -> Vec<String> {
+    let status = RUNNING.replacen("RUNNING", state, 1);
+    let look = tasks
+        .iter()
+        .map(|tasks| json("200 OK", tasks))
+        .chain([json("200 OK", &status)]);
+    std::iter::repeat_with(|| look.clone())
+        .take(25)
+        .flatten()
+        .collect()
+}
+
+#[tokio::test]
+async fn a_worker_may_be_busy_before_it_resumes_a_connector() {
+    let mut answers = vec![json("202 Accepted", "")];
+    answers.extend(long_in("PAUSED", &[]));
+    answers.push(json("200 OK", RUNNING));
+    let api = playback(answers).await;
+    order(&api, "x", Order::Resume, Duration::from_secs(20), |_| ())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_failure_of_a_task_that_is_restarted_is_not_taken_for_the_next_one() {
+    let failed = RUNNING.replace(r#""id": 0, "state": "RUNNING""#, r#""id": 0, "state": "FAILED""#);
+    let mut answers = vec![json("200 OK", &failed), json("202 Accepted", "")];
+    answers.extend(vec![json("200 OK", &failed); 25]);
+    answers.push(json("200 OK", RUNNING));
+    let api = playback(answers).await;
+    let done = restart(&api, "x", true, Duration::from_secs(20), |_| ()).await;
+    assert_eq!(done.unwrap(), Restart::Done);
+}
+
+#[tokio::test]
+async fn a_connector_that_has_failed_itself_is_repaired_by_a_change() {
+    let config = Config::from([
+        ("connector.class".to_owned(), "io.example.C".to_owned()),
+        ("a".to_owned(), "right".to_owned()),
+    ]);
+    let stored = |a: &str| format!(r#"{{"connector.class": "io.example.C", "name": "x", "a": "{a}"}}"#);
+    let tasks = |a: &str| format!(r#"[{{"id": {{"connector": "x", "task": 0}}, "config": {{"a": "{a}"}}}}]"#);
+    let ok = |body: &str| json("200 OK", body);
+    let mut answers = vec![
+        ok(&stored("wrong")),
+        ok(r#"{"name": "C", "error_count": 0, "groups": [], "configs": []}"#),
+        ok(&stored("wrong")),
+        ok(&RUNNING.replacen("RUNNING", "FAILED", 1)),
+        ok(&stored("right")),
+    ];
+    answers.extend(long_in("FAILED", &[&tasks("wrong")]));
+    answers.extend(long_in("RUNNING", &[&tasks("right")]));
+    let (url, asked) = playback_noting(answers).await;
+    let api = ConnectApi::new(&url).unwrap();
+    let outcome = apply(&api, "x", &config, Duration::from_secs(20)).await;
+    assert_eq!(outcome.unwrap(), Outcome::Updated, "{:?}", asked.lock().unwrap());
+    assert_eq!(asked.lock().unwrap()[4], "put /connectors/x/config");
+}
+
+#[tokio::test]
+async fn a_connector_that_is_deleted_while_all_are_read_is_left_out() {
+    let answer = r#"{"gone": {"info": null}, "x": {"info": {"config": {"a": "1"}}}}"#;
+    let configs = playback(vec![json("200 OK", answer)]).await.configs().await;
+    assert_eq!(configs.unwrap().into_keys().collect::<Vec<_>>(), ["x"]);
 }
 
 const STOPPED: &str = r#"{"name": "x", "connector": {"state": "STOPPED", "worker_id": "w:1"}, "tasks": []}"#;
