@@ -37,7 +37,7 @@ async fn a_connector_lives_and_is_deleted() {
     let ended = connectors(url, &["delete", "commanded"]).await;
     assert_eq!(ended.code, Some(2), "{}", ended.err);
     assert!(ended.err.contains("--yes"), "{}", ended.err);
-    assert!(world.api.config("commanded").await.unwrap().is_some());
+    assert!(world.config_of("commanded").await.is_some());
 
     let ended = connectors(url, &["delete", "commanded", "--yes"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);

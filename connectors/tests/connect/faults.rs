@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::world::World;
+use crate::world::{World, eventually};
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -77,14 +77,19 @@ pub async fn insert(world: &mut World, posts: usize) {
         .await;
 }
 
+/// Also while the worker takes up a change of another test, or has not yet stopped what is to be stopped.
 pub async fn ask(world: &World, method: reqwest::Method, what: &str) {
     let url = format!("{}/connectors/{}/{what}", world.stack.connect.url(), world.name);
-    let answer = reqwest::Client::new().request(method, url).send().await.unwrap();
-    assert!(
-        answer.status().is_success(),
-        "{what}: {}",
-        answer.text().await.unwrap()
-    );
+    eventually("accepted", async || {
+        let request = reqwest::Client::new().request(method.clone(), &url);
+        let answer = request.send().await.unwrap();
+        if answer.status().is_success() {
+            Ok(())
+        } else {
+            Err((answer.status(), answer.text().await.unwrap()))
+        }
+    })
+    .await;
 }
 
 pub async fn set_topic(world: &World, topic: &str, key: &str, value: &str) {
@@ -95,12 +100,6 @@ pub async fn set_topic(world: &World, topic: &str, key: &str, value: &str) {
         .await
         .unwrap();
     assert!(done.iter().all(Result::is_ok), "{done:?}");
-}
-
-/// Of the whole PostgreSQL, which other tests use too.
-pub async fn set_server(world: &mut World, change: &str) {
-    world.execute(&format!("ALTER SYSTEM {change}")).await;
-    world.execute("SELECT pg_reload_conf()").await;
 }
 
 /// Writes a record as somebody who should not.

@@ -34,7 +34,7 @@ async fn a_dry_run_shows_what_differs_without_secrets_and_changes_nothing() {
         "{}",
         ended.out
     );
-    assert_eq!(world.api.config("shown").await.unwrap(), None);
+    assert_eq!(world.config_of("shown").await, None);
 
     assert_eq!(connectors(url, &apply).await.code, Some(0));
     let ended = connectors(url, &dry_run).await;
@@ -49,7 +49,7 @@ async fn a_dry_run_shows_what_differs_without_secrets_and_changes_nothing() {
     world.set("database.password", "hunter2");
     world.config.remove("extended.headers.enabled");
     world.file(&folder);
-    let before = world.api.config("shown").await.unwrap();
+    let before = world.config_of("shown").await;
     let ended = connectors(url, &dry_run).await;
     assert_eq!(ended.code, Some(6), "{}", ended.err);
     assert_eq!(
@@ -57,7 +57,7 @@ async fn a_dry_run_shows_what_differs_without_secrets_and_changes_nothing() {
         "shown: differs\n  ~ database.password: ${env:TRADE_DB_PASSWORD} -> ********\n  \
          - extended.headers.enabled: false\n  ~ poll.interval.ms: 10 -> 20\n"
     );
-    assert_eq!(world.api.config("shown").await.unwrap(), before);
+    assert_eq!(world.config_of("shown").await, before);
 
     let ended = connectors(url, &apply).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -163,7 +163,7 @@ async fn one_bad_file_and_nothing_is_applied() {
         "{}",
         ended.err
     );
-    assert_eq!(world.api.config("halves").await.unwrap(), None);
+    assert_eq!(world.config_of("halves").await, None);
     world.end().await;
 }
 

@@ -69,7 +69,7 @@ async fn a_connector_is_paused_stopped_resumed_and_restarted() {
         );
     }
     assert_eq!(standing().await, Standing::Running);
-    let tasks = world.api.task_configs("ordered").await.unwrap();
+    let tasks = world.task_configs().await;
     assert_eq!(tasks[0]["poll.interval.ms"], "20");
     world.end().await;
 }

@@ -333,7 +333,7 @@ async fn is_deleted(world: &mut World, database: &str) {
         "{}",
         ended.err
     );
-    assert!(world.api.config("surrounded").await.unwrap().is_some());
+    assert!(world.config_of("surrounded").await.is_some());
     world.api.delete("surrounded_other").await.unwrap();
 
     let holder = hold(world, "surrounded").await;
@@ -345,7 +345,7 @@ async fn is_deleted(world: &mut World, database: &str) {
         ended.err
     );
     assert!(
-        world.api.config("surrounded").await.unwrap().is_some(),
+        world.config_of("surrounded").await.is_some(),
         "deleted all the same"
     );
     drop(holder);
@@ -370,7 +370,7 @@ async fn is_deleted(world: &mut World, database: &str) {
         ended.out
     );
     assert_eq!(world.confirmed().await, None);
-    assert_eq!(world.api.config("surrounded").await.unwrap(), None);
+    assert_eq!(world.config_of("surrounded").await, None);
 }
 
 /// By a role that may not, and what is not there.
@@ -427,7 +427,7 @@ async fn cannot_be_dropped(world: &mut World) {
             "{}",
             ended.err
         );
-        assert!(world.api.config(connector).await.unwrap().is_some());
+        assert!(world.config_of(connector).await.is_some());
     }
     world.api.delete("surrounded_none").await.unwrap();
 }

@@ -17,7 +17,7 @@ async fn on_a_terminal_it_asks_and_shows_colours() {
     assert_eq!(code, Some(2), "{shown}");
     assert!(shown.contains("Change this in Kafka Connect? [y/N]"), "{shown}");
     assert!(shown.contains("\u{1b}[32m+ slot.name: asked\u{1b}[0m"), "{shown}");
-    assert_eq!(world.api.config("asked").await.unwrap(), None);
+    assert_eq!(world.config_of("asked").await, None);
 
     let (code, shown) = on_a_terminal(&[("CONNECT_URL", url)], &apply, "y\n").await;
     assert_eq!(code, Some(0), "{shown}");

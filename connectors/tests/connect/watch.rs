@@ -78,7 +78,7 @@ async fn a_failed_connector_is_restarted_and_told_by_metrics() {
     let (mut child, url) = start(world.stack.connect.url(), &arguments).await;
 
     // Restarted at once, failed again, and due in two units.
-    eventually("restarted and due again", async || {
+    let metrics = eventually("restarted and due again", async || {
         let (_, metrics) = get(&url, "/metrics").await;
         let told = |line: &str| metrics.contains(line);
         let next = told(r#"connector_next_restart_timestamp_seconds{connector="watched"} "#);
@@ -86,7 +86,6 @@ async fn a_failed_connector_is_restarted_and_told_by_metrics() {
         if next && once { Ok(metrics) } else { Err(metrics) }
     })
     .await;
-    let (_, metrics) = get(&url, "/metrics").await;
     for line in [
         "connect_up 1",
         r#"connector_state{connector="watched",state="RUNNING"} 1"#,

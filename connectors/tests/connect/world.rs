@@ -3,7 +3,7 @@
 
 use std::{fmt::Debug, fs, path::PathBuf, time::Duration};
 
-use connectors::{Config, ConnectApi, ConnectError, Outcome, apply, config_file};
+use connectors::{Config, ConnectApi, ConnectError, Outcome, Patience, apply, config_file};
 use local_stack::{Stack, testing};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -58,6 +58,20 @@ impl World {
 
     pub async fn apply(&self) -> Result<Outcome, ConnectError> {
         apply(&self.api, &self.name, &self.config, Duration::from_mins(1)).await
+    }
+
+    /// As Kafka Connect has it, which does not say while it takes up a change, be it another test's.
+    pub async fn config_of(&self, name: &str) -> Option<Config> {
+        let patience = Patience::new(Duration::from_secs(30));
+        let asked = patience.ask(self.api.url(), || self.api.config(name));
+        asked.await.unwrap()
+    }
+
+    /// What the connector has given its tasks; likewise.
+    pub async fn task_configs(&self) -> Vec<Config> {
+        let patience = Patience::new(Duration::from_secs(30));
+        let asked = patience.ask(self.api.url(), || self.api.task_configs(&self.name));
+        asked.await.unwrap()
     }
 
     /// SQL as the superuser in the test's database.
