@@ -23,6 +23,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const POSTS_MAX: usize = 10_000;
 /// How long the last ones may take at shutdown.
 const LAST: Duration = Duration::from_secs(1);
+/// Until the last ones are tried again that another instance, or a delete, was in the way of.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Views by post.
 #[derive(Debug, Default)]
@@ -44,6 +46,8 @@ impl Pending {
 #[derive(Debug)]
 pub(crate) struct Views {
     pending: Mutex<Pending>,
+    /// One write at a time: the last one has to find what could not be written before.
+    writing: tokio::sync::Mutex<()>,
     /// There is room for no other post.
     full: Notify,
     store: Store,
@@ -54,6 +58,7 @@ impl Views {
     pub(crate) fn new(store: Store, metrics: Arc<TradeMetrics>) -> Self {
         Self {
             pending: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             full: Notify::new(),
             store,
             metrics,
@@ -91,12 +96,13 @@ impl Views {
         std::mem::take(&mut pending.0)
     }
 
-    /// Writes what has come together. What cannot be written now is kept for the next time. If the connection
-    /// breaks before PostgreSQL's answer has come, views may be counted twice.
-    async fn write(&self) -> Result<(), StoreError> {
+    /// Writes what has come together. What cannot be written now is kept for the next time; answers whether nothing
+    /// was. If the connection breaks before PostgreSQL's answer has come, views may be counted twice.
+    async fn write(&self) -> Result<bool, StoreError> {
+        let _turn = self.writing.lock().await;
         let taken = self.take();
         if taken.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let (posts, views): (Vec<i64>, Vec<i64>) = taken.iter().unzip();
         let busy = self.store.add_views(&posts, &views).await;
@@ -110,7 +116,7 @@ impl Views {
             self.metrics.views_written.inc_by((all - kept).unsigned_abs());
         }
         self.add(&kept);
-        busy.map(drop)
+        busy.map(|busy| busy.is_empty())
     }
 
     /// Writes every few seconds, until `shutdown`.
@@ -123,7 +129,7 @@ impl Views {
                 () = self.full.notified(), if !failing => {}
             }
             match self.write().await {
-                Ok(()) => {
+                Ok(_) => {
                     if std::mem::take(&mut failing) {
                         info!("views are written again");
                     }
@@ -139,7 +145,13 @@ impl Views {
 
     /// Once no more come.
     pub(crate) async fn write_last(&self) {
-        match timeout(LAST, self.write()).await {
+        let all = async {
+            while !self.write().await? {
+                sleep(AGAIN).await;
+            }
+            Ok::<(), StoreError>(())
+        };
+        match timeout(LAST, all).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error = %Chain(&error), "the last views are lost"),
             Err(_) => warn!("the last views are lost: PostgreSQL has not taken them within {LAST:?}"),

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::PgPool;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::proxy::Proxy;
 use crate::service::{Answer, Service, config, eventually, new_database};
@@ -165,6 +165,33 @@ async fn views_are_few_writes_none_of_them_of_a_post_and_the_last_is_made_at_shu
     let written = updates("post_counters").await;
     assert!(written <= most, "{written} writes, at most {most}");
     assert_eq!(updates("trade_posts").await, 0);
+}
+
+#[tokio::test]
+async fn the_last_views_of_a_post_that_somebody_holds_are_written_once_it_is_free() {
+    let url = new_database("views_held").await;
+    let service = Service::start_with(config(&url)).await;
+    service.until_ready().await;
+    let id = service.new_post(7, &json!({})).await;
+    let pool = PgPool::connect(&url).await.unwrap();
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM post_counters FOR UPDATE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    assert_eq!(service.get(&path(id)).await.status, 200);
+    service.shutdown.cancel();
+    let free = async {
+        sleep(Duration::from_millis(200)).await;
+        holder.rollback().await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(timeout(Duration::from_mins(1), service.run), free);
+    ended.expect("it ends").unwrap().unwrap();
+    let views: i64 = sqlx::query_scalar("SELECT views FROM post_counters")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(views, 1);
 }
 
 #[tokio::test]
