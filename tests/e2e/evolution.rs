@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, process::Stdio};
 
-use connectors::ConnectApi;
+use connectors::{ConnectApi, lifecycle::restart};
 use e2e::{eventually::eventually, world::World};
 use local_stack::capture::Capture;
 use serde_json::{Value, json};
@@ -275,7 +275,9 @@ async fn what_is_captured_besides(market: &Market<'_>) {
         .sql("ALTER TABLE trade_posts ALTER COLUMN likes SET DEFAULT 0")
         .await;
     let connect = ConnectApi::new(market.world.stack.connect.url()).unwrap();
-    connect.restart_failed(&market.world.name).await.unwrap();
+    restart(&connect, &market.world.name, true, 2 * BOUND, |_| ())
+        .await
+        .unwrap();
     market.world.known(&[waits], BOUND).await;
     market.works("a default").await;
     market.runs().await;

@@ -16,8 +16,8 @@ async fn a_room_of_fifty_thousand_messages_closes_as_fast_as_a_small_one_and_tak
         };
         let report = huge_room::run(world, size).await;
         println!("{report}");
-        // Not the median: other tests run beside this one.
-        let slow = report.small_before.percentile(95);
+        // The slowest: other tests run beside this one, and the huge one may meet a busy moment as any of these.
+        let slow = report.small_before.percentile(100);
         let huge = ratio(report.huge, slow);
         assert!(huge <= 2.0, "{huge:.1} times as long as a small one");
         let growth = mebibytes(report.growth());

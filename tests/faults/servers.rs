@@ -108,7 +108,11 @@ async fn postgresql_is_killed() {
         server.kill().unwrap();
         let killed = Instant::now();
         watch.is_ready().await;
-        server.restart().await.unwrap();
+        // It does not start as long as a process of the killed one has not noticed and ended.
+        eventually("PostgreSQL starts", BOUND, async || {
+            server.restart().await.map_err(|error| format!("{error:#}"))
+        })
+        .await;
         scene.tells(format!("PostgreSQL is back after {:?}", killed.elapsed()));
         scene.settle().await;
         watch.end(&scene.world.chat).await;

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 use crate::{market::MEMBERS, mongodb, scene::Scene};
 
 const STREAMS_END_WITHIN: Duration = Duration::from_secs(1);
-/// Less than orchestrators give by default.
-const PROCESS_ENDS_WITHIN: Duration = Duration::from_secs(9);
+/// Less than the ten seconds that orchestrators give by default.
+const PROCESS_ENDS_WITHIN: Duration = Duration::from_millis(9_900);
 
 /// Waits until the process that was told to end has, and checks that it did so well.
 async fn exits_well(chat: &Service, told: Instant) {

@@ -173,11 +173,14 @@ impl World {
     /// If MongoDB does not answer.
     pub async fn end_transactions(&self) {
         let admin = self.store.client.database("admin");
-        // Connections may have been lost, too.
-        eventually("MongoDB ends transactions", STOP_BOUND, async || {
-            admin.run_command(doc! { "killAllSessions": [] }).await
-        })
-        .await;
+        // Twice: the last may begin on the server only now.
+        for _ in 0..2 {
+            // Connections may have been lost, too.
+            eventually("MongoDB ends transactions", STOP_BOUND, async || {
+                admin.run_command(doc! { "killAllSessions": [] }).await
+            })
+            .await;
+        }
     }
 
     /// Lines of a service's log with one of these words.

@@ -1,5 +1,6 @@
 //! A deleted post takes its chats with it.
 
+use chrono::{DateTime, Utc};
 use mongodb::bson::doc;
 use serde_json::Value;
 
@@ -70,7 +71,8 @@ async fn rooms_close_members_are_told_and_everything_is_erased() {
         (&done["rooms_erased"], &done["messages_erased"]),
         (&2.into(), &11.into())
     );
-    let times = ["received_at", "closed_at", "begun_at", "done_at"].map(|time| done[time].as_str().unwrap());
+    let time = |name: &str| done[name].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+    let times = ["received_at", "closed_at", "begun_at", "done_at"].map(time);
     assert!(times.is_sorted(), "{done}");
     assert_eq!(done["committed_at"], "1970-01-01T00:00:01Z");
     assert_eq!(left(&chat, &rooms).await, 0);

@@ -29,14 +29,14 @@ async fn refused(chat: &Chat, answer: &Answer, action: &str, limit: &str, times:
 
 #[tokio::test]
 async fn a_member_who_sends_too_fast_waits_and_others_do_not() {
-    let chat = Chat::start_with(&["--send-rate=1/s:3"]).await;
+    let chat = Chat::start_with(&["--send-rate=20/m:3"]).await;
     chat.on_sale(10, 100).await;
     let room = chat.room(10).await;
     for id in ["1", "2", "3"] {
         assert_eq!(chat.send(BUYER, &room, id, "빨리").await.status, 201);
     }
     let answer = chat.send(BUYER, &room, "4", "더 빨리").await;
-    refused(&chat, &answer, "send_message", "1/s:3", 1).await;
+    refused(&chat, &answer, "send_message", "20/m:3", 1).await;
     assert_eq!(chat.send(SELLER, &room, "1", "천천히").await.status, 201);
 
     let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();

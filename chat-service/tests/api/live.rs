@@ -221,7 +221,7 @@ async fn reader_with_little_room(chat: &Chat, last_event_id: i64) -> TcpStream {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_left_behind_and_misses_nothing() {
-    const LAST: i64 = 400;
+    const LAST: i64 = 150;
     let chat = Chat::start_with(&NO_SWEEP).await;
     let room = room(&chat).await;
     let mut quick = live(&chat, &room, 2).await;

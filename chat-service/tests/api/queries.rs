@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::chat::{BUYER, Chat, SELLER, create};
 
-/// What lists are made of; nothing in the background reads these without an open stream.
+/// What lists are made of. Without an open stream only what looks for posts to be matched reads these beside them.
 const LISTED: [&str; 5] = ["rooms", "messages", "trade_posts", "inboxes", "notifications"];
 
 /// The commands that `request` makes the service send, and its answer.
@@ -26,7 +26,7 @@ async fn commands<R>(chat: &Chat, request: impl Future<Output = R>) -> (Vec<Docu
     let commands = entries
         .iter()
         .filter_map(|entry| entry.get_document("command").ok())
-        .filter(|command| LISTED.contains(&name(command).1))
+        .filter(|command| LISTED.contains(&name(command).1) && !command.to_string().contains("match_at"))
         .cloned();
     (commands.collect(), answer)
 }

@@ -21,18 +21,20 @@ use crate::bed::{Bed, batch, create, delete, event, eventually};
 const TERM: Duration = Duration::from_secs(30);
 const QUOTA: i64 = 1_000;
 
-fn later(seconds: i64) -> DateTime {
-    DateTime::from_millis(now().timestamp_millis() + 1000 * seconds)
+fn after(begin: DateTime, seconds: i64) -> DateTime {
+    DateTime::from_millis(begin.timestamp_millis() + 1000 * seconds)
 }
 
 #[tokio::test]
 async fn a_deletion_has_one_owner_until_its_lease_runs_out() {
     let bed = Bed::new().await;
     bed.deleted(1, &[3]).await;
-    let first = bed.store.lease(now(), TERM, QUOTA).await.unwrap().unwrap();
+    let begin = now();
+    let first = bed.store.lease(begin, TERM, QUOTA).await.unwrap().unwrap();
     assert_eq!(first.deletions.len(), 1);
-    assert!(bed.store.lease(later(29), TERM, QUOTA).await.unwrap().is_none());
-    let second = bed.store.lease(later(31), TERM, QUOTA).await.unwrap().unwrap();
+    let at = |seconds| bed.store.lease(after(begin, seconds), TERM, QUOTA);
+    assert!(at(29).await.unwrap().is_none());
+    let second = at(31).await.unwrap().unwrap();
     assert_eq!(second.deletions, first.deletions);
 }
 
@@ -67,7 +69,8 @@ async fn who_lost_a_lease_changes_nothing_any_more() {
     bed.deleted(1, &[3, 5]).await;
     let mut late = bed.store.lease(now(), TERM, QUOTA).await.unwrap().unwrap();
     let rooms = bed.store.rooms_left(&late, 10).await.unwrap();
-    let mut owner = bed.store.lease(later(31), TERM, QUOTA).await.unwrap().unwrap();
+    let lapsed = after(now(), 31);
+    let mut owner = bed.store.lease(lapsed, TERM, QUOTA).await.unwrap().unwrap();
 
     let part = UnderWay {
         room_id: rooms[0].id,
@@ -125,9 +128,12 @@ async fn a_deletion_is_not_leased_before_its_time() {
     bed.batch([event(1, 0, create(10))]).await;
     bed.rooms(1, 10, &[1]).await;
     let keep = Duration::from_mins(1);
+    let begin = now();
     assert_eq!(batch(&bed.store, [event(1, 1, delete(20))], keep).await, 1);
-    assert!(bed.store.lease(later(59), TERM, QUOTA).await.unwrap().is_none());
-    assert!(bed.store.lease(later(61), TERM, QUOTA).await.unwrap().is_some());
+    let end = now();
+    let at = |time| bed.store.lease(time, TERM, QUOTA);
+    assert!(at(after(begin, 59)).await.unwrap().is_none());
+    assert!(at(after(end, 61)).await.unwrap().is_some());
 }
 
 /// One that is given back waits behind all that are due.

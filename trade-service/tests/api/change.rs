@@ -21,7 +21,7 @@ fn path(id: i64) -> String {
 async fn only_the_fields_named_change() {
     let service = Service::start("change_ok").await;
     let id = service.new_post(7, &json!({})).await;
-    let before = service.get(&path(id)).await;
+    let before = service.get_as(7, &path(id)).await;
     for change in [
         json!({"title": "책상 급처"}),
         json!({"body": ""}),
@@ -31,7 +31,7 @@ async fn only_the_fields_named_change() {
         json!({"status": "on_sale"}),
         json!({"title": "책상", "price": 1}),
     ] {
-        let current = service.get(&path(id)).await;
+        let current = service.get_as(7, &path(id)).await;
         let changed = service.patch(7, id, &change).await;
         assert_eq!(changed.status, 200, "{}", changed.body);
         assert_ne!(changed.header("etag"), current.header("etag"));
@@ -44,13 +44,13 @@ async fn only_the_fields_named_change() {
         assert_eq!(changed.body, expected);
         assert_ne!(changed.body["updated_at"], current.body["updated_at"]);
 
-        let read = service.get(&path(id)).await;
+        let read = service.get_as(7, &path(id)).await;
         assert_eq!(
             (&read.body, read.header("etag")),
             (&changed.body, changed.header("etag"))
         );
     }
-    let after = service.get(&path(id)).await;
+    let after = service.get_as(7, &path(id)).await;
     assert_eq!(after.body["created_at"], before.body["created_at"]);
 }
 
@@ -58,13 +58,13 @@ async fn only_the_fields_named_change() {
 async fn a_foreign_post_is_403_and_an_unknown_one_404() {
     let service = Service::start("change_foreign").await;
     let id = service.new_post(7, &json!({})).await;
-    let before = service.get(&path(id)).await.body;
+    let before = service.get_as(7, &path(id)).await.body;
     let (code, title, detail) = FOREIGN;
     service
         .patch(8, id, &json!({"price": 1}))
         .await
         .assert_problem(403, code, title, detail);
-    assert_eq!(service.get(&path(id)).await.body, before);
+    assert_eq!(service.get_as(7, &path(id)).await.body, before);
 
     service
         .patch(7, id + 1, &json!({"price": 1}))
@@ -81,7 +81,7 @@ async fn a_foreign_post_is_403_and_an_unknown_one_404() {
 async fn what_cannot_be_changed_is_refused_by_name() {
     let service = Service::start("change_invalid").await;
     let id = service.new_post(7, &json!({})).await;
-    let before = service.get(&path(id)).await.body;
+    let before = service.get_as(7, &path(id)).await.body;
     let known = "expected one of `title`, `body`, `price`, `category`, `status`, `image_urls`";
     let unknown = |field| format!("unknown field `{field}`, {known}");
     let cases: &[(Value, &str, String)] = &[
@@ -130,7 +130,7 @@ async fn what_cannot_be_changed_is_refused_by_name() {
             .await
             .assert_invalid(&[(field, message)]);
     }
-    assert_eq!(service.get(&path(id)).await.body, before);
+    assert_eq!(service.get_as(7, &path(id)).await.body, before);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! `PUT|DELETE /v1/trade-posts/{id}/favorite`.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -111,7 +113,14 @@ async fn the_count_is_right_however_many_come_at_once_also_while_the_post_is_cha
 #[tokio::test]
 async fn a_favorite_and_the_delete_of_its_post_do_not_wait_for_each_other() {
     let url = new_database("favorites_locks").await;
-    let service = Service::start_with(config(&url)).await;
+    let mut config = config(&url);
+    let minute = Duration::from_mins(1);
+    (
+        config.database.lock,
+        config.database.statement,
+        config.database.request,
+    ) = (minute, minute, minute);
+    let service = Service::start_with(config).await;
     service.until_ready().await;
     let id = service.new_post(7, &json!({})).await;
     let sql = PgPool::connect(&url).await.unwrap();

@@ -41,6 +41,9 @@ async fn of_two_hundred_requests_those_that_cannot_wait_are_refused_at_once() {
     let url = new_database("pressure_queue").await;
     let mut config = config(&url);
     (config.database.connections, config.database.waiting) = (2, 20);
+    // All of them are there before the first is given up.
+    config.database.acquire = Duration::from_secs(3);
+    (config.database.lock, config.database.statement) = (LONG, LONG);
     let service = Service::start_with(config).await;
     service.until_ready().await;
     let id = service.new_post(7, &json!({})).await;
@@ -57,7 +60,7 @@ async fn of_two_hundred_requests_those_that_cannot_wait_are_refused_at_once() {
         .filter(|(answer, _)| answer.body["detail"] == detail)
         .collect();
     assert_eq!(refused.len(), 200 - 22);
-    // Before the first of the others was given up by the limit of locks.
+    // Before the first of the others was given up.
     let others = answers
         .iter()
         .filter(|(answer, _)| answer.body["detail"] != detail);
@@ -103,7 +106,7 @@ async fn a_statement_that_postgresql_cancels_is_503_and_readiness_tells_of_busy_
     config.database.lock = LONG;
     let cancelled = Service::start_with(config.clone()).await;
     config.database.statement = LONG;
-    config.database.acquire = Duration::from_millis(300);
+    config.database.acquire = Duration::from_secs(2);
     config.database.request = LONG;
     let busy = Service::start_with(config).await;
     cancelled.until_ready().await;
