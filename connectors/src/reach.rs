@@ -110,8 +110,7 @@ impl Awaited<'_> {
         self.patience.ask(self.api.url(), request).await
     }
 
-    /// The status, and whether the tasks have the change. In the other order: a status read after the tasks'
-    /// configuration is not older than that.
+    /// The status, and whether the tasks have the change. The status is read last, so it is not the older of the two.
     async fn look(&self, change: Option<&Changed<'_>>) -> Result<(Option<Status>, bool), ConnectError> {
         let taken_over = match change {
             None => true,
