@@ -12,11 +12,13 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 use chat_service::store::Store;
+use connectors::ConnectApi;
 use futures_util::FutureExt;
 use local_stack::{
     Stack,
     capture::{self, Capture},
     client::{Bases, Client},
+    server::Server,
     services::{self, Service, ServiceOptions},
     testing,
     tokens::Signer,
@@ -82,7 +84,7 @@ impl World {
         let mut world = Box::pin(Self::start()).await.expect("a world starts");
         let outcome = AssertUnwindSafe(test(&mut world)).catch_unwind().await;
         if outcome.is_err() {
-            world.show_complaints();
+            world.show_complaints().await;
         }
         let ended = timeout(END_BOUND, Box::pin(world.end())).await;
         let ended = ended.unwrap_or_else(|_| Err(anyhow!("a server did not answer within {END_BOUND:?}")));
@@ -188,7 +190,7 @@ impl World {
     /// # Panics
     /// If it has no log.
     pub fn logged(&self, service: &Service, words: &[&str]) -> Vec<String> {
-        lines(service, words).expect("the service's log")
+        lines(&service.server, words).expect("the service's log")
     }
 
     /// What a process of chat-service logged of partitions that it was given or that were taken from it.
@@ -207,7 +209,7 @@ impl World {
         self.sql.close().await;
         self.store.db.drop().await?;
         for service in [&self.chat, &self.trade] {
-            let mut errors = lines(service, &["ERROR"])?;
+            let mut errors = lines(&service.server, &["ERROR"])?;
             errors.retain(|line| !self.wanted_errors.iter().any(|wanted| line.contains(wanted)));
             ensure!(errors.is_empty(), "{}: {errors:#?}", service.server.name());
         }
@@ -215,14 +217,25 @@ impl World {
     }
 
     /// For whoever reads why a test failed.
-    fn show_complaints(&self) {
+    async fn show_complaints(&self) {
         for service in [&self.chat, &self.trade] {
-            let lines = lines(service, &["ERROR", "WARN"]).unwrap_or_default();
-            let last = lines.len().saturating_sub(20);
-            println!("{} warned {} times; at last:", service.server.name(), lines.len());
-            lines[last..].iter().for_each(|line| println!("  {line}"));
+            show(&service.server, &["ERROR", "WARN"], "warned");
         }
+        let connect = ConnectApi::new(self.stack.connect.url()).expect("an address");
+        match connect.status(&self.name).await {
+            Ok(Some(status)) => println!("Kafka Connect says: {status}"),
+            other => println!("Kafka Connect does not say how the connector is: {other:?}"),
+        }
+        show(&self.stack.connect.server, &[&self.name], "told of this world");
     }
+}
+
+/// The last lines of the server's log with one of these words.
+fn show(server: &Server, words: &[&str], did: &str) {
+    let lines = lines(server, words).unwrap_or_default();
+    let last = lines.len().saturating_sub(60);
+    println!("{} {did} in {} lines; at last:", server.name(), lines.len());
+    lines[last..].iter().for_each(|line| println!("  {line}"));
 }
 
 /// Tells the service to end and waits until it has.
@@ -240,9 +253,9 @@ pub async fn stop(service: &Service) {
     .await;
 }
 
-/// Lines of the service's log with one of these words.
-fn lines(service: &Service, words: &[&str]) -> Result<Vec<String>> {
-    let log = std::fs::read_to_string(service.server.log())?;
+/// Lines of the server's log with one of these words.
+fn lines(server: &Server, words: &[&str]) -> Result<Vec<String>> {
+    let log = std::fs::read_to_string(server.log())?;
     let found = log
         .lines()
         .filter(|line| words.iter().any(|word| line.contains(word)));
