@@ -219,7 +219,8 @@ impl World {
     /// For whoever reads why a test failed.
     async fn show_complaints(&self) {
         for service in [&self.chat, &self.trade] {
-            show(&service.server, &["ERROR", "WARN"], "warned");
+            let words = ["ERROR", "WARN", "assigned ", "revoked "];
+            show(&service.server, &words, "warned, or was given partitions,");
         }
         let connect = ConnectApi::new(self.stack.connect.url()).expect("an address");
         match connect.status(&self.name).await {
@@ -227,6 +228,12 @@ impl World {
             other => println!("Kafka Connect does not say how the connector is: {other:?}"),
         }
         show(&self.stack.connect.server, &[&self.name], "told of this world");
+        let consumer = reqwest::get(format!("{}/admin/v1/consumer", self.chat.admin_url())).await;
+        let consumer = match consumer {
+            Ok(answer) => answer.text().await,
+            Err(error) => Err(error),
+        };
+        println!("chat-service's consumer: {consumer:?}");
     }
 }
 
