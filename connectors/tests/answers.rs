@@ -178,7 +178,7 @@ async fn a_server_that_never_answers_is_given_up() {
     assert!(matches!(error, ConnectError::NoAnswer { .. }), "{error:?}");
 }
 
-/// As a connector stands that is seen for longer than its state needs to be believed, and then in another one.
+/// The looks at a connector that is in this state for longer than a state needs to be believed.
 fn long_in(state: &str, tasks: &[&str]) -> Vec<String> {
     let status = RUNNING.replacen("RUNNING", state, 1);
     let look = tasks

@@ -9,14 +9,16 @@ use connectors::{
         Level::{self, Ok, Unseen, Warning, Wrong},
         Patient, examine,
     },
+    lifecycle::Order,
     registry::RegistryApi,
     schemas::{Half, Table, history, subjects},
     servers::Servers,
     shipped,
 };
+use sqlx::PgConnection;
 
 use crate::{
-    faults::{Member, ask, empty_topic, hold, insert, produce, set_topic},
+    faults::{Member, empty_topic, hold, insert, produce, set_topic},
     world::{World, eventually},
 };
 
@@ -228,7 +230,7 @@ async fn breaks_while_it_runs(world: &mut World) {
 
 /// Nobody reads the topic either.
 async fn is_stopped_and_held(world: &mut World, registry: &RegistryApi) {
-    ask(world, reqwest::Method::PUT, "stop").await;
+    world.ask(|| world.api.order("doctored", Order::Stop)).await;
     until(
         world,
         &[
@@ -300,7 +302,7 @@ async fn loses_its_slot(world: &mut World) {
         ],
     )
     .await;
-    ask(world, reqwest::Method::DELETE, "offsets").await;
+    world.ask(|| world.api.reset_offsets("doctored")).await;
     until(world, &[("offset", Wrong, "reset")]).await;
 }
 
@@ -373,6 +375,13 @@ async fn a_worker_without_the_plugin_is_told() {
     bare.server.end().await.unwrap();
 }
 
+/// One after the other: settings of the server are changed in no transaction.
+async fn execute(superuser: &mut PgConnection, statements: &[&'static str]) {
+    for sql in statements {
+        sqlx::raw_sql(*sql).execute(&mut *superuser).await.unwrap();
+    }
+}
+
 /// On a PostgreSQL of its own: all others would be set otherwise and started anew, too.
 #[tokio::test]
 async fn a_postgresql_that_is_set_otherwise_is_told() {
@@ -386,9 +395,7 @@ async fn a_postgresql_that_is_set_otherwise_is_told() {
         "SELECT pg_reload_conf()",
         "SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000)) FROM generate_series(1, 128)",
     ];
-    for sql in behind {
-        sqlx::raw_sql(sql).execute(&mut superuser).await.unwrap();
-    }
+    execute(&mut superuser, &behind).await;
     let nobody = ConnectApi::new("http://127.0.0.1:1").unwrap();
     let servers = Servers {
         database_url: Some(database_url),
@@ -410,9 +417,7 @@ async fn a_postgresql_that_is_set_otherwise_is_told() {
         "ALTER SYSTEM SET idle_replication_slot_timeout = '1s'",
         "SELECT pg_reload_conf()",
     ];
-    for sql in idle {
-        sqlx::raw_sql(sql).execute(&mut superuser).await.unwrap();
-    }
+    execute(&mut superuser, &idle).await;
     let seen = eventually("given up", async || {
         sqlx::raw_sql("CHECKPOINT").execute(&mut superuser).await.unwrap();
         let seen = by_check(examine(&nobody, &servers, &patient).await);
@@ -443,9 +448,7 @@ async fn a_postgresql_that_is_set_otherwise_is_told() {
         "ALTER SYSTEM SET wal_level = 'replica'",
         "ALTER SYSTEM SET max_slot_wal_keep_size = -1",
     ];
-    for sql in otherwise {
-        sqlx::raw_sql(sql).execute(&mut superuser).await.unwrap();
-    }
+    execute(&mut superuser, &otherwise).await;
     postgres.server.restart().await.unwrap();
     let seen = by_check(examine(&nobody, &servers, &patient).await);
     for (check, level, text) in [

@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::world::{World, eventually};
+use crate::world::World;
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -75,21 +75,6 @@ pub async fn insert(world: &mut World, posts: usize) {
              SELECT 7, '자전거', '', 1, '생활' FROM generate_series(1, {posts})"
         ))
         .await;
-}
-
-/// Also while the worker takes up a change of another test, or has not yet stopped what is to be stopped.
-pub async fn ask(world: &World, method: reqwest::Method, what: &str) {
-    let url = format!("{}/connectors/{}/{what}", world.stack.connect.url(), world.name);
-    eventually("accepted", async || {
-        let request = reqwest::Client::new().request(method.clone(), &url);
-        let answer = request.send().await.unwrap();
-        if answer.status().is_success() {
-            Ok(())
-        } else {
-            Err((answer.status(), answer.text().await.unwrap()))
-        }
-    })
-    .await;
 }
 
 pub async fn set_topic(world: &World, topic: &str, key: &str, value: &str) {

@@ -4,6 +4,7 @@
 use std::{path::Path, process::Stdio};
 
 use connectors::{
+    lifecycle::Order,
     registry::RegistryApi,
     schemas::{Half, Table, history, subjects},
     status::Standing,
@@ -15,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    faults::{ask, hold, hold_as},
+    faults::{hold, hold_as},
     run::{Ended, connectors},
     world::{World, eventually},
 };
@@ -228,7 +229,7 @@ async fn watches(world: &World, servers: &[&str]) {
             .unwrap();
         told.push(line);
         if !asked && told.iter().any(|line| line == "surrounded connector: RUNNING") {
-            ask(world, reqwest::Method::PUT, "stop").await;
+            world.ask(|| world.api.order("surrounded", Order::Stop)).await;
             asked = true;
         }
         let stopped = [
@@ -518,7 +519,7 @@ async fn is_known_to_the_worker_alone(world: &World, database: &str) {
 /// The connector runs, as far as Kafka Connect knows, and tries again and again to read through its slot.
 async fn is_read_by_another_cluster(world: &World, drop_all: &[&str]) {
     let holder = hold_as(world, "surrounded", "Debezium Streaming").await;
-    ask(world, reqwest::Method::PUT, "resume").await;
+    world.ask(|| world.api.order("surrounded", Order::Resume)).await;
     let running = async || match world.api.status("surrounded").await.unwrap().unwrap() {
         status if Standing::of(&status) == Standing::Running => Ok(()),
         other => Err(other),

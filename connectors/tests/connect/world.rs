@@ -60,18 +60,23 @@ impl World {
         apply(&self.api, &self.name, &self.config, Duration::from_mins(1)).await
     }
 
-    /// As Kafka Connect has it, which does not say while it takes up a change, be it another test's.
-    pub async fn config_of(&self, name: &str) -> Option<Config> {
+    /// Asks Kafka Connect, which does not answer while it takes up a change, be it another test's.
+    pub async fn ask<T, F>(&self, request: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, ConnectError>>,
+    {
         let patience = Patience::new(Duration::from_secs(30));
-        let asked = patience.ask(self.api.url(), || self.api.config(name));
-        asked.await.unwrap()
+        patience.ask(self.api.url(), request).await.unwrap()
     }
 
-    /// What the connector has given its tasks; likewise.
+    /// As Kafka Connect has it.
+    pub async fn config_of(&self, name: &str) -> Option<Config> {
+        self.ask(|| self.api.config(name)).await
+    }
+
+    /// What the connector has given its tasks.
     pub async fn task_configs(&self) -> Vec<Config> {
-        let patience = Patience::new(Duration::from_secs(30));
-        let asked = patience.ask(self.api.url(), || self.api.task_configs(&self.name));
-        asked.await.unwrap()
+        self.ask(|| self.api.task_configs(&self.name)).await
     }
 
     /// SQL as the superuser in the test's database.
