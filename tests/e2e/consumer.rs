@@ -2,16 +2,11 @@
 
 use e2e::{
     eventually::{eventually, eventually_is},
-    world::{World, stop},
+    world::{World, consumer_of, stop},
 };
 use serde_json::Value;
 
 use crate::{BOUND, insert_posts};
-
-async fn consumer(world: &World) -> Value {
-    let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
-    reqwest::get(url).await.unwrap().json().await.unwrap()
-}
 
 /// The values of a metric, with their labels.
 async fn metric(world: &World, name: &str) -> Vec<(String, f64)> {
@@ -31,7 +26,7 @@ async fn heartbeats_tell_that_the_capture_is_alive_where_nothing_changes() {
         let posts = insert_posts(world, 1, 5, "quiet").await;
         world.known(&posts, BOUND).await;
         let heartbeat = async || {
-            let consumer = consumer(world).await;
+            let consumer = consumer_of(&world.chat).await.unwrap();
             consumer["heartbeat_at"]
                 .as_str()
                 .map(str::to_owned)
@@ -82,7 +77,7 @@ async fn operators_see_how_far_each_partition_is() {
         world.known(&posts, BOUND).await;
         let ends = world.topic().end_offsets().await;
         eventually("every partition is read to its end", BOUND, async || {
-            let consumer = consumer(world).await;
+            let consumer = consumer_of(&world.chat).await.unwrap();
             let of_posts: Vec<(i64, i64)> = consumer["partitions"]
                 .as_array()
                 .unwrap()

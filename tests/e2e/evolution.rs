@@ -275,7 +275,7 @@ async fn what_is_captured_besides(market: &Market<'_>) {
         .sql("ALTER TABLE trade_posts ALTER COLUMN likes SET DEFAULT 0")
         .await;
     let connect = ConnectApi::new(market.world.stack.connect.url()).unwrap();
-    restart(&connect, &market.world.name, true, 2 * BOUND, |_| ())
+    restart(&connect, &market.world.name, true, BOUND, |_| ())
         .await
         .unwrap();
     market.world.known(&[waits], BOUND).await;
@@ -439,7 +439,7 @@ async fn shell(market: &Market<'_>, script: &str) {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let done = tokio::time::timeout(BOUND * 2, done)
+    let done = tokio::time::timeout(BOUND, done)
         .await
         .unwrap_or_else(|_| panic!("not done in time: {script}"))
         .unwrap();

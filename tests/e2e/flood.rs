@@ -4,7 +4,7 @@
 use e2e::{
     eventually::{eventually, eventually_is},
     topic::Record,
-    world::World,
+    world::{World, consumer_of},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -29,9 +29,7 @@ fn garbage(number: i64) -> Record {
 }
 
 async fn waits_for(world: &World) -> Value {
-    let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
-    let consumer: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-    consumer["waiting"].clone()
+    consumer_of(&world.chat).await.unwrap()["waiting"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use chat_service::store::gaps::GapKind;
 use e2e::{
     eventually::{eventually, eventually_is},
     missed::{ask_connect, go_on_without_snapshot, lose_slot},
-    world::World,
+    world::{World, consumer_of},
 };
 use local_stack::capture::Capture;
 use reqwest::Method;
@@ -42,10 +42,8 @@ async fn until_read(world: &World, rows: usize) -> usize {
 
 /// Waits until chat-service's admin API tells of so many gaps.
 pub async fn suspected(world: &World, gaps: usize) {
-    let url = format!("{}/admin/v1/consumer", world.chat.admin_url());
     eventually_is("the consumer tells", BOUND, Value::from(gaps), async || {
-        let consumer: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
-        consumer["suspected_gaps"].clone()
+        consumer_of(&world.chat).await.unwrap()["suspected_gaps"].clone()
     })
     .await;
 }

@@ -7,12 +7,11 @@ use chat_service::{cdc::error::UNKNOWN_SCHEMA_GRACE, store::dead_letters::DeadLe
 use e2e::{
     eventually::eventually,
     topic::Record,
-    world::{World, stop},
+    world::{World, consumer_of, stop},
 };
 use futures_util::TryStreamExt;
 use local_stack::services;
 use mongodb::bson::{Binary, Document, doc};
-use serde_json::Value as Json;
 
 use self::{
     real::{Real, framed},
@@ -106,9 +105,8 @@ async fn an_id_that_the_registry_does_not_know_holds_the_topic_up_for_a_minute()
         world.topic().append(unknown.to_vec()).await;
         delete(world, posts[0]).await;
 
-        let consumer = format!("{}/admin/v1/consumer", world.chat.admin_url());
         eventually("the consumer says what it waits for", BOUND, async || {
-            let consumer: Json = reqwest::get(&consumer).await.unwrap().json().await.unwrap();
+            let consumer = consumer_of(&world.chat).await.unwrap();
             if consumer.to_string().contains("unknown_schema") {
                 Ok(())
             } else {

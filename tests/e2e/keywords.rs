@@ -251,11 +251,11 @@ async fn who_is_killed_while_members_are_told_tells_nobody_twice_and_misses_nobo
             world.chat.server.restart().await.unwrap();
         }
         // Longer than what a killed process had begun at the last moment may be open.
-        eventually_is("notifications", BOUND * 4, all as u64, async || {
+        eventually_is("notifications", BOUND, all as u64, async || {
             world.store.notifications.count_documents(doc! {}).await.unwrap()
         })
         .await;
-        eventually_is("posts to be matched", BOUND * 2, 0, async || {
+        eventually_is("posts to be matched", BOUND, 0, async || {
             world.store.posts_to_match().await.unwrap()
         })
         .await;

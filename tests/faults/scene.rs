@@ -11,7 +11,7 @@ use e2e::{
     chats::Deletions,
     eventually::{eventually, eventually_is},
     reader::Reader,
-    world::{World, stop},
+    world::{World, consumer_of, stop},
 };
 use futures_util::future::join_all;
 use local_stack::{
@@ -22,7 +22,6 @@ use local_stack::{
 };
 use mongodb::bson::doc;
 use rand::random_range;
-use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::{
@@ -155,8 +154,7 @@ impl Scene<'_> {
 
     /// The partitions of the posts' topic that an instance has now.
     pub async fn partitions(&self, chat: &Service) -> BTreeSet<i64> {
-        let url = format!("{}/admin/v1/consumer", chat.admin_url());
-        let answer: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        let answer = consumer_of(chat).await.unwrap();
         let topic = self.world.topic().name;
         let partitions = answer["partitions"].as_array().unwrap().iter();
         partitions

@@ -24,6 +24,7 @@ use local_stack::{
     tokens::Signer,
 };
 use mongodb::bson::doc;
+use serde_json::Value;
 use sqlx::PgPool;
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -228,13 +229,21 @@ impl World {
             other => println!("Kafka Connect does not say how the connector is: {other:?}"),
         }
         show(&self.stack.connect.server, &[&self.name], "told of this world");
-        let consumer = reqwest::get(format!("{}/admin/v1/consumer", self.chat.admin_url())).await;
-        let consumer = match consumer {
-            Ok(answer) => answer.text().await,
-            Err(error) => Err(error),
-        };
-        println!("chat-service's consumer: {consumer:?}");
+        match consumer_of(&self.chat).await {
+            Ok(consumer) => println!("chat-service's consumer: {consumer}"),
+            Err(error) => println!("chat-service does not say how its consumer is: {error}"),
+        }
     }
+}
+
+/// What an instance of chat-service tells operators of its consumer.
+///
+/// # Errors
+/// If it does not within [`STOP_BOUND`].
+pub async fn consumer_of(chat: &Service) -> reqwest::Result<Value> {
+    let url = format!("{}/admin/v1/consumer", chat.admin_url());
+    let request = reqwest::Client::new().get(url).timeout(STOP_BOUND);
+    request.send().await?.json().await
 }
 
 /// The last lines of the server's log with one of these words.
