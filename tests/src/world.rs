@@ -239,7 +239,7 @@ impl World {
 /// What an instance of chat-service tells operators of its consumer.
 ///
 /// # Errors
-/// If it does not within [`STOP_BOUND`].
+/// If it does not within 15 s.
 pub async fn consumer_of(chat: &Service) -> reqwest::Result<Value> {
     let url = format!("{}/admin/v1/consumer", chat.admin_url());
     let request = reqwest::Client::new().get(url).timeout(STOP_BOUND);
