@@ -9,7 +9,7 @@ use service_kit::{auth::AuthConfig, duration::parse as duration, origin::Origins
 use crate::{
     cdc::{
         breaker::Limits,
-        change_event::{HEARTBEAT_TOPIC, KEYWORDS_TOPIC},
+        change_event::{HEARTBEATS_TOPIC, KEYWORDS_TOPIC},
         notification::NOTIFICATION_TOPIC,
     },
     http::{rate::Rate, session::cookie_name},
@@ -158,9 +158,9 @@ impl KafkaConfig {
         format!("{}{KEYWORDS_TOPIC}", self.topic_prefix)
     }
 
-    /// Debezium's topic of heartbeats.
-    pub fn heartbeat_topic(&self) -> String {
-        format!("{HEARTBEAT_TOPIC}{}", self.topic_prefix)
+    /// Debezium's topic of the table `debezium_heartbeat`.
+    pub fn heartbeats_topic(&self) -> String {
+        format!("{}{HEARTBEATS_TOPIC}", self.topic_prefix)
     }
 
     /// Debezium's topic of what it says of snapshots (`notification.sink.topic.name`).

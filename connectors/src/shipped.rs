@@ -18,10 +18,15 @@ pub const TABLE: &str = "public.trade_posts";
 /// What members want to be told of.
 pub const KEYWORDS: &str = "public.keywords";
 
+/// What the connector writes itself. Captured, so that there is always a first change that tells whether it has begun
+/// anew.
+pub const HEARTBEATS: &str = "public.debezium_heartbeat";
+
 /// The captured tables, and all of their columns that may leave the database.
-pub const CAPTURED: [(&str, &[&str]); 2] = [
+pub const CAPTURED: [(&str, &[&str]); 3] = [
     (TABLE, &["id", "seller_id", "title", "status"]),
     (KEYWORDS, &["id", "member_id", "keyword"]),
+    (HEARTBEATS, &["id", "beat_at"]),
 ];
 
 /// The role in `connectors/postgres.sql`.
@@ -40,8 +45,6 @@ pub struct Names {
     pub topic_prefix: String,
     /// Of the trade posts.
     pub topic: String,
-    /// Of the keywords.
-    pub keywords_topic: String,
 }
 
 impl Names {
@@ -56,7 +59,6 @@ impl Names {
             slot: setting("slot.name"),
             publication: setting("publication.name"),
             topic: Table::TradePosts.topic(&topic_prefix),
-            keywords_topic: Table::Keywords.topic(&topic_prefix),
             topic_prefix,
         }
     }

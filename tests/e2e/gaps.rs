@@ -99,18 +99,36 @@ async fn a_snapshot_in_the_middle_of_the_stream_is_remembered_as_a_gap() {
     .await;
 }
 
+/// The heartbeat is in every table's snapshot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_finds_no_post_is_remembered_as_a_gap() {
+    World::run(async |world| {
+        let posts = insert_posts(world, SELLER, 2, "the last of all").await;
+        world.known(&posts, BOUND).await;
+        eventually("a heartbeat", BOUND, async || {
+            let consumer = consumer_of(&world.chat).await.unwrap();
+            consumer["heartbeat_at"].as_str().map(drop).ok_or(consumer)
+        })
+        .await;
+        assert_eq!(world.store.gaps(None, 10).await.unwrap(), []);
+        lose_slot(world).await;
+        ask_connect(world, Method::DELETE, "offsets").await;
+        let delete = sqlx::query("DELETE FROM trade_posts");
+        delete.execute(&world.sql).await.unwrap();
+        ask_connect(world, Method::PUT, "resume").await;
+        suspected(world, 1).await;
+        let gaps = world.store.gaps(None, 10).await.unwrap();
+        let kinds: Vec<GapKind> = gaps.iter().map(|gap| gap.kind).collect();
+        assert_eq!(kinds, [GapKind::Snapshot], "{gaps:?}");
+    })
+    .await;
+}
+
 /// Twice, because a connector may begin anew more often than once, and the first time of a system is in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connector_that_begins_anew_with_no_snapshot_is_remembered_as_a_gap() {
-    let capture = |world: &World| {
-        let mut capture = Capture::of_database(&world.name);
-        // What it meets first is to be one of these changes.
-        let hour = ("heartbeat.interval.ms".to_owned(), "3600000".to_owned());
-        capture.settings.extend([hour]);
-        capture
-    };
     World::run_before_capture(async |world| {
-        let mut first = capture(world);
+        let mut first = Capture::of_database(&world.name);
         first
             .settings
             .insert("snapshot.mode".to_owned(), "no_data".to_owned());
@@ -130,13 +148,11 @@ async fn a_connector_that_begins_anew_with_no_snapshot_is_remembered_as_a_gap() 
                 .execute(&world.sql)
                 .await
                 .unwrap();
-            go_on_without_snapshot(world, capture(world)).await;
-            // All in one transaction.
-            let anew = insert_posts(world, SELLER, 20, "begun anew").await;
-            world.known(&anew, BOUND).await;
-            let later = insert_posts(world, SELLER, 3, "later").await;
-            world.known(&later, BOUND).await;
+            go_on_without_snapshot(world, Capture::of_database(&world.name)).await;
+            // The connector's own heartbeat is enough.
             suspected(world, times).await;
+            let later = insert_posts(world, SELLER, 20, "begun anew").await;
+            world.known(&later, BOUND).await;
             let gaps = world.store.gaps(None, 10).await.unwrap();
             assert_eq!(gaps.len(), times, "{gaps:?}");
             assert!(gaps.iter().all(|gap| gap.kind == GapKind::BegunAnew), "{gaps:?}");

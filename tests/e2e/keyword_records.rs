@@ -53,13 +53,13 @@ pub fn recorded() -> (WriterSchemas, BTreeMap<&'static str, Record>) {
     (schemas, records)
 }
 
-fn reader(schema: &Schema) -> GenericDatumReader<'static> {
+pub fn reader(schema: &Schema) -> GenericDatumReader<'static> {
     let schema: &'static Schema = Box::leak(Box::new(schema.clone()));
     GenericDatumReader::builder(schema).build().unwrap()
 }
 
 /// The record's value as `schema` shows it, written with that.
-fn reduced(schemas: &WriterSchemas, record: &Record, schema: &Schema) -> Vec<u8> {
+pub fn reduced(schemas: &WriterSchemas, record: &Record, schema: &Schema) -> Vec<u8> {
     let (id, mut body) = split(record.value.as_deref().unwrap());
     let value = GenericDatumReader::builder(schemas.schema(id))
         .reader_schema(schema)
@@ -221,6 +221,18 @@ fn a_record_that_was_cut_or_is_of_the_other_table_is_refused() {
     }
 }
 
+/// The operation that a record's value tells.
+pub fn op_of(schemas: &WriterSchemas, value: &[u8]) -> String {
+    let Value::Record(fields) = schemas.everything(value) else {
+        panic!("not a record")
+    };
+    let op = fields.into_iter().find(|(name, _)| name == "op");
+    let Some((_, Value::String(op))) = op else {
+        panic!("{op:?}")
+    };
+    op
+}
+
 /// Records the files of `schemas/keyword-fixtures` anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "rewrites schemas/keyword-fixtures; run it by name after Debezium's version was changed"]
@@ -268,16 +280,7 @@ async fn record_keyword_fixtures() {
         for record in records {
             let name = match record.value.as_deref() {
                 None => "tombstone".to_owned(),
-                Some(value) => {
-                    let Value::Record(fields) = schemas.everything(value) else {
-                        panic!("not a record")
-                    };
-                    let op = fields.into_iter().find(|(name, _)| name == "op");
-                    let Some((_, Value::String(op))) = op else {
-                        panic!("{op:?}")
-                    };
-                    op
-                }
+                Some(value) => op_of(&schemas, value),
             };
             for (part, bytes) in [("key", record.key), ("value", record.value)] {
                 if let Some(bytes) = bytes {

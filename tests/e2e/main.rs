@@ -23,6 +23,7 @@ mod failures;
 mod fixtures;
 mod flood;
 mod gaps;
+mod heartbeat_records;
 mod hostile;
 mod keyword_records;
 mod keywords;

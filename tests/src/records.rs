@@ -26,6 +26,9 @@ pub const KEYWORD_KEY_SCHEMA: &str = include_str!("../../schemas/keywords-key.av
 /// The text of `schemas/keywords-envelope.avsc`.
 pub const KEYWORD_ENVELOPE_SCHEMA: &str = include_str!("../../schemas/keywords-envelope.avsc");
 
+/// The text of `schemas/heartbeats-envelope.avsc`.
+pub const HEARTBEAT_ENVELOPE_SCHEMA: &str = include_str!("../../schemas/heartbeats-envelope.avsc");
+
 /// The envelope as the committed schema shows it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

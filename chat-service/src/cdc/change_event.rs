@@ -26,8 +26,11 @@ const TABLE: (&str, &str) = ("public", "trade_posts");
 /// In milliseconds since the epoch; its times can still be written down.
 const YEAR_10000: i64 = 253_402_300_800_000;
 
-/// What the name of Debezium's heartbeat topic begins with; the topic prefix follows.
-pub const HEARTBEAT_TOPIC: &str = "__debezium-heartbeat.";
+/// What the name of the heartbeats' topic ends with, behind the topic prefix.
+pub const HEARTBEATS_TOPIC: &str = ".public.debezium_heartbeat";
+
+/// Schema and table that heartbeats are written to.
+const HEARTBEATS: (&str, &str) = ("public", "debezium_heartbeat");
 
 /// Where a record lies in Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,17 @@ impl Beginning {
 }
 
 impl Understood {
+    /// A record of this kind, of which nothing is known.
+    pub fn nothing(op: Op) -> Self {
+        Self {
+            op,
+            committed_ms: None,
+            event: None,
+            notification: None,
+            beginning: None,
+        }
+    }
+
     /// The row has come from another id, so its post is none that was created now.
     pub fn moved_here(&mut self) {
         if let Some(Event::Post(ChangeEvent {
@@ -227,7 +241,7 @@ pub enum MalformedRecord {
     InvalidTime(i64),
     #[error("key: the record has none")]
     MissingKey,
-    #[error("value: the heartbeat has none")]
+    #[error("value: the notification has none")]
     MissingValue,
     #[error("key: a truncate is of the whole table and has none")]
     UnexpectedKey,
@@ -283,11 +297,8 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
     let Some(value) = record.value else {
         let event = post_event(key(record.key)?, record.position, Change::Tombstone);
         return Ok(Understood {
-            op: Op::Tombstone,
-            committed_ms: None,
             event: Some(event),
-            notification: None,
-            beginning: None,
+            ..Understood::nothing(Op::Tombstone)
         });
     };
     let envelope: Envelope = read(Part::Value, value)?;
@@ -332,16 +343,22 @@ pub fn decode(record: Record<'_>) -> Result<Understood, MalformedRecord> {
     })
 }
 
-/// Reads a record of Debezium's heartbeat topic. Its time is that of the connector, which was
-/// reading the log then.
+/// Reads a record of the heartbeats' topic: of a row that the connector writes now and then, and has then read from
+/// the log. So it is the first that a connector meets which begins anew where nothing else changes; and a snapshot of
+/// the whole database has it, also where no post is left.
 pub fn heartbeat(value: Datum<'_>) -> Result<Understood, MalformedRecord> {
-    let Heartbeat { ts_ms } = read(Part::Value, value)?;
+    let Heartbeat { op, source } = read(Part::Value, value)?;
+    let op = operation(&op, &source)?;
+    if op != Op::Message && !source.is_of(HEARTBEATS) {
+        return Err(source.other_table());
+    }
+    let times = times(&source, None)?;
     Ok(Understood {
         op: Op::Heartbeat,
-        committed_ms: Some(time(ts_ms)?),
+        committed_ms: Some(times.committed_ms),
         event: None,
         notification: None,
-        beginning: None,
+        beginning: beginning(op, &source, times)?,
     })
 }
 
@@ -494,7 +511,8 @@ record! {
 
 record! {
     struct Heartbeat {
-        ts_ms: i64,
+        op: String,
+        source: Source,
     }
 }
 

@@ -114,7 +114,7 @@ impl Consumer {
         let topics = vec![
             config.trade_posts_topic(),
             config.keywords_topic(),
-            config.heartbeat_topic(),
+            config.heartbeats_topic(),
             config.notification_topic(),
         ];
         Ok(Self {

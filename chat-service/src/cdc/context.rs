@@ -23,7 +23,7 @@ use service_kit::health::Dependency;
 use tracing::{debug, info, warn};
 
 use super::{
-    change_event::HEARTBEAT_TOPIC,
+    change_event::HEARTBEATS_TOPIC,
     hops::Expected,
     notification::NOTIFICATION_TOPIC,
     status::{Partition, Report, Status},
@@ -41,15 +41,11 @@ pub enum Begin {
     /// At the first record, each time: they are few, and may be read again to no further effect. So it does not
     /// matter whether the topic has kept what a committed offset stands for.
     First,
-    /// Behind the last record: only those to come count.
-    Next,
 }
 
-/// What Debezium says beside changes is in topics of its own; all others are captured tables.
+/// What Debezium says beside changes is in a topic of its own; all others are captured tables.
 pub fn begin_of(topic: &str) -> Begin {
-    if topic.starts_with(HEARTBEAT_TOPIC) {
-        Begin::Next
-    } else if topic.starts_with(NOTIFICATION_TOPIC) {
+    if topic.starts_with(NOTIFICATION_TOPIC) {
         Begin::First
     } else {
         Begin::Committed
@@ -149,7 +145,7 @@ impl Context {
                 status
                     .partitions
                     .remove(&(topic.to_owned(), partition.partition()));
-                if topic.starts_with(HEARTBEAT_TOPIC) {
+                if topic.ends_with(HEARTBEATS_TOPIC) {
                     status.heartbeat = None;
                 }
             }
@@ -236,7 +232,6 @@ fn begin_where_nothing_was_committed(
     let committed = consumer.committed_offsets(partitions.clone(), COMMITTED_BOUND)?;
     for known in committed.elements() {
         let begin = match begin_of(known.topic()) {
-            Begin::Next => Offset::End,
             Begin::First => Offset::Beginning,
             Begin::Committed => {
                 let offset = known.offset().to_raw().filter(|offset| *offset >= 0);

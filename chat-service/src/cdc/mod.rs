@@ -366,18 +366,19 @@ impl Pipeline {
     /// Reads one record, with its writer schemas fetched first if they are new.
     async fn read(&self, message: &OwnedMessage) -> Result<Understood, Failure> {
         let value = self.frame(Part::Value, message.payload()).await?;
-        if message.topic().starts_with(change_event::HEARTBEAT_TOPIC) {
-            let value = value.ok_or(change_event::MalformedRecord::MissingValue)?;
-            return Ok(change_event::heartbeat(value)?);
+        if message.topic().ends_with(change_event::HEARTBEATS_TOPIC) {
+            return Ok(match value {
+                Some(value) => change_event::heartbeat(value)?,
+                // Somebody has deleted the row; the connector writes it again.
+                None => Understood::nothing(Op::Tombstone),
+            });
         }
         if message.topic().starts_with(notification::NOTIFICATION_TOPIC) {
             let value = value.ok_or(change_event::MalformedRecord::MissingValue)?;
+            let notification = notification::decode(value)?;
             return Ok(Understood {
-                op: Op::Notification,
-                committed_ms: None,
-                event: None,
-                notification: notification::decode(value)?,
-                beginning: None,
+                notification,
+                ..Understood::nothing(Op::Notification)
             });
         }
         let key = self.frame(Part::Key, message.key()).await?;

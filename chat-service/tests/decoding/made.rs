@@ -65,6 +65,11 @@ fn none() -> Value {
     Value::Union(0, Box::new(Value::Null))
 }
 
+/// A text where that comes before null, as in `source.snapshot`.
+fn text(value: &str) -> Value {
+    Value::Union(0, Box::new(value.into()))
+}
+
 fn said(key: Option<i64>, schema: &str, body: &[u8]) -> Result<Understood, MalformedRecord> {
     moved(key, schema, body, None)
 }
@@ -181,8 +186,6 @@ fn rows_read_with_the_whole_table_are_told_from_others() {
             .unwrap()
             .beginning
     };
-    // The text comes first in this union.
-    let text = |mark: &str| Value::Union(0, Box::new(mark.into()));
     for mark in [
         "true",
         "first",
@@ -285,6 +288,45 @@ fn every_change_has_a_place_in_the_log() {
     }
 }
 
+/// What is made of a heartbeat after `edit`. To a reader of heartbeats a post's update is one but for its table.
+fn beat(edit: impl FnOnce(&mut Value)) -> Result<Understood, MalformedRecord> {
+    let body = edited("u.value", |value| {
+        *at(value, &["source", "table"]) = "debezium_heartbeat".into();
+        edit(value);
+    });
+    let schema = parse(ENVELOPE).unwrap();
+    heartbeat((&reader(&schema).unwrap(), &body))
+}
+
+#[test]
+fn a_heartbeat_tells_what_the_connector_began_with() {
+    let (lsn, sequence) = (["source", "lsn"], ["source", "sequence"]);
+    let beginning = |edit: &dyn Fn(&mut Value)| {
+        let beat = beat(edit).unwrap();
+        assert_eq!((beat.op, &beat.event), (Op::Heartbeat, &None));
+        (beat.beginning, beat.committed_ms.unwrap())
+    };
+    assert_eq!(beginning(&|_| ()).0, None);
+    let (anew, committed_ms) = beginning(&|value| {
+        *at(value, &lsn) = some(7_i64);
+        *at(value, &sequence) = some(r#"[null,"7"]"#);
+    });
+    assert_eq!(anew, Some(Beginning::Stream { lsn: 7, committed_ms }));
+    let snapshot = |mark: &'static str| {
+        beginning(&move |value| {
+            *at(value, &["op"]) = "r".into();
+            *at(value, &lsn) = some(8_i64);
+            *at(value, &["source", "snapshot"]) = text(mark);
+        })
+    };
+    for mark in ["true", "last"] {
+        assert_eq!(snapshot(mark).0, Some(Beginning::Snapshot { lsn: 8 }));
+    }
+    assert_eq!(snapshot("incremental").0, None);
+    let other = beat(|value| *at(value, &["source", "table"]) = "customers".into());
+    assert_eq!(other, Err(MalformedRecord::OtherTable("public.customers".into())));
+}
+
 /// Ages are calculated from them.
 #[test]
 fn times_are_times() {
@@ -298,9 +340,7 @@ fn times_are_times() {
             wrong("c.value", |value| *at(value, &["ts_ms"]) = some(ms)),
             invalid
         );
-        let beat = r#"{"type":"record","name":"Beat","fields":[{"name":"ts_ms","type":"long"}]}"#;
-        let schema = parse(beat).unwrap();
-        let beat = heartbeat((&reader(&schema).unwrap(), &zigzag(ms)));
+        let beat = beat(|value| *at(value, &["source", "ts_ms"]) = ms.into());
         assert_eq!(beat, Err(invalid));
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct Options {
 }
 
 fn table(text: &str) -> Result<Table, String> {
-    let named = Table::ALL.into_iter().find(|table| table.short_name() == text);
+    let named = Table::KEPT.into_iter().find(|table| table.short_name() == text);
     named.ok_or_else(|| "it is trade-posts or keywords".to_owned())
 }
 
@@ -87,12 +87,12 @@ pub(crate) async fn run(connect: &ConnectApi, options: Options) -> Result<(), Fa
         interrupted: shutdown_on_signal(),
         done: Vec::new(),
     };
-    for table in &settings.tables {
-        match table {
-            _ if options.table.is_some_and(|only| only != *table) => {}
-            Table::TradePosts => repair.of::<PostCandidate>().await?,
-            Table::Keywords => repair.of::<KeywordCandidate>().await?,
-        }
+    let wanted = |table| settings.tables.contains(&table) && options.table.is_none_or(|only| only == table);
+    if wanted(Table::TradePosts) {
+        repair.of::<PostCandidate>().await?;
+    }
+    if wanted(Table::Keywords) {
+        repair.of::<KeywordCandidate>().await?;
     }
     Ok(())
 }

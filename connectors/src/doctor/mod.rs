@@ -22,7 +22,7 @@ use crate::{
     offsets::Offsets,
     placeholder::unknown,
     registry::{RegistryApi, RegistryError},
-    schemas,
+    schemas::{self, Table},
     servers::{Part, Servers},
     shipped::{self, Names},
     slot::{Slot, heartbeat_age, read as read_slot, read_settled as read_settled_slot},
@@ -366,20 +366,26 @@ async fn of_kafka(
         Some(registry) => Some(of_schema_ids(kafka, registry, topic).await?),
         None => None,
     };
-    // It comes with the first keyword.
-    let topic = names.keywords_topic.as_str();
-    if let Some(found) = kafka.topic(topic).await? {
-        let of_keywords = kafka.progress(topic, &patient.group).await?;
-        let other = topic::retention(&found, &of_keywords, patient.fence_ttl);
-        retention = retention.or_worse(other, topic);
-        expired = expired.or_worse(topic::expired(&patient.group, &of_keywords), topic);
+    for table in [Table::Keywords, Table::Heartbeats] {
+        let topic = table.topic(&names.topic_prefix);
+        // It comes with the first record.
+        let Some(found) = kafka.topic(&topic).await? else {
+            continue;
+        };
+        let of_table = kafka.progress(&topic, &patient.group).await?;
+        // An old heartbeat revives nothing.
+        if Table::KEPT.contains(&table) {
+            let other = topic::retention(&found, &of_table, patient.fence_ttl);
+            retention = retention.or_worse(other, &topic);
+        }
+        expired = expired.or_worse(topic::expired(&patient.group, &of_table), &topic);
         schema_ids = match (schema_ids, registry) {
             (Some(seen), Some(registry)) => {
-                Some(seen.or_worse(of_schema_ids(kafka, registry, topic).await?, topic))
+                Some(seen.or_worse(of_schema_ids(kafka, registry, &topic).await?, &topic))
             }
             (seen, _) => seen,
         };
-        progress.extend(of_keywords);
+        progress.extend(of_table);
     }
     findings.extend([retention, expired]);
     findings.push(topic::group(&patient.group, group.as_ref(), &progress));

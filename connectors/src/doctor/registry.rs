@@ -19,7 +19,8 @@ pub(crate) struct Subject {
 
 pub(crate) fn subjects(subjects: &[Subject]) -> Finding {
     const CHECK: &str = "subjects";
-    // Those of keywords come with the first one, which nobody has to keep.
+    // Those of keywords come with the first one, which nobody has to keep, and what is wrong with heartbeats shows
+    // in the database.
     let missing: Vec<&str> = subjects
         .iter()
         .filter(|subject| subject.table == Table::TradePosts && subject.latest.is_none())

@@ -31,7 +31,7 @@ impl Settings {
         let text = |setting: &'static str| config.get(setting).map(String::as_str).unwrap_or_default();
         let list = |setting: &'static str| -> Vec<&str> { text(setting).split(',').map(str::trim).collect() };
         let included = list("table.include.list");
-        let tables: Vec<Table> = Table::ALL
+        let tables: Vec<Table> = Table::KEPT
             .into_iter()
             .filter(|table| included.contains(&table.name()))
             .collect();
@@ -100,7 +100,7 @@ mod tests {
             (settings.slot.as_str(), settings.chunk_size.as_str()),
             ("trade_cdc", "1024")
         );
-        assert_eq!(settings.tables, Table::ALL);
+        assert_eq!(settings.tables, Table::KEPT);
         let mut earlier = shipped();
         earlier.insert("table.include.list".to_owned(), "public.trade_posts".to_owned());
         let settings = Settings::of("trade-posts", &earlier).unwrap();

@@ -305,6 +305,7 @@ impl SlotReport {
 impl TopicReport {
     fn shown(&self) -> String {
         match self.partitions {
+            Some(1) => format!("{} has 1 partition", self.name),
             Some(partitions) => format!("{} has {partitions} partitions", self.name),
             None => format!("{} does not exist yet", self.name),
         }

@@ -20,6 +20,10 @@ pub fn newest(table: Table, half: Half) -> &'static str {
         }
         (Table::Keywords, Half::Key) => include_str!("../../../schemas/history/keywords/001-key.json"),
         (Table::Keywords, Half::Value) => include_str!("../../../schemas/history/keywords/001-value.json"),
+        (Table::Heartbeats, Half::Key) => include_str!("../../../schemas/history/heartbeats/001-key.json"),
+        (Table::Heartbeats, Half::Value) => {
+            include_str!("../../../schemas/history/heartbeats/001-value.json")
+        }
     };
     text.trim_end()
 }
@@ -166,6 +170,14 @@ mod tests {
             (
                 Table::Keywords,
                 include_str!("../../../schemas/keyword-fixtures/schema-4.json"),
+            ),
+            (
+                Table::Heartbeats,
+                include_str!("../../../schemas/heartbeat-fixtures/schema-3.json"),
+            ),
+            (
+                Table::Heartbeats,
+                include_str!("../../../schemas/heartbeat-fixtures/schema-4.json"),
             ),
         ] {
             assert!(

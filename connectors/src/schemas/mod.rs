@@ -16,16 +16,21 @@ use crate::shipped;
 pub enum Table {
     TradePosts,
     Keywords,
+    Heartbeats,
 }
 
 impl Table {
-    pub const ALL: [Self; 2] = [Self::TradePosts, Self::Keywords];
+    pub const ALL: [Self; 3] = [Self::TradePosts, Self::Keywords, Self::Heartbeats];
+
+    /// Those whose rows chat-service keeps, so that it keeps what it missed the delete of.
+    pub const KEPT: [Self; 2] = [Self::TradePosts, Self::Keywords];
 
     /// Its schema and name in PostgreSQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::TradePosts => shipped::TABLE,
             Self::Keywords => shipped::KEYWORDS,
+            Self::Heartbeats => shipped::HEARTBEATS,
         }
     }
 
@@ -39,6 +44,7 @@ impl Table {
         match self {
             Self::TradePosts => "trade-posts",
             Self::Keywords => "keywords",
+            Self::Heartbeats => "heartbeats",
         }
     }
 }

@@ -6,8 +6,8 @@ use super::{Half, Table};
 /// One field that chat-service reads, by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// Of the one table whose rows have it; `None` if those of all have.
-    pub table: Option<Table>,
+    /// Whose records have it.
+    pub tables: &'static [Table],
     pub half: Half,
     /// Names from the outermost record on.
     pub path: &'static [&'static str],
@@ -44,52 +44,58 @@ impl Shape {
 
 /// What is needed of this half of the table's records.
 pub fn of(table: Table, half: Half) -> impl Iterator<Item = Need> {
-    let here = move |need: &Need| need.half == half && need.table.is_none_or(|only| only == table);
+    let here = move |need: &Need| need.half == half && need.tables.contains(&table);
     NEEDS.into_iter().filter(here)
 }
 
 /// In the order of the table in `schemas/README.md`.
 const NEEDS: [Need; 16] = [
     Need {
-        table: None,
+        tables: &Table::KEPT,
         half: Half::Key,
         path: &["id"],
         shape: Shape::Long,
         purpose: "which post, or keyword; the whole content of a tombstone",
     },
     value(&["op"], Shape::Text, "what happened"),
-    value(
+    row(
+        &Table::KEPT,
         &["after"],
         Shape::OptionalRecord,
         "the row as it is after the change",
     ),
-    value(&["after", "id"], Shape::Long, "check: it has to be the key's"),
-    column(
-        Table::TradePosts,
+    row(
+        &Table::KEPT,
+        &["after", "id"],
+        Shape::Long,
+        "check: it has to be the key's",
+    ),
+    row(
+        &[Table::TradePosts],
         &["after", "seller_id"],
         Shape::Long,
         "the seller's half of a room; nobody opens a room about their own post",
     ),
-    column(
-        Table::TradePosts,
+    row(
+        &[Table::TradePosts],
         &["after", "title"],
         Shape::Text,
         "shown with a room",
     ),
-    column(
-        Table::TradePosts,
+    row(
+        &[Table::TradePosts],
         &["after", "status"],
         Shape::Text,
         "shown with a room",
     ),
-    column(
-        Table::Keywords,
+    row(
+        &[Table::Keywords],
         &["after", "member_id"],
         Shape::Long,
         "who is told of a new post",
     ),
-    column(
-        Table::Keywords,
+    row(
+        &[Table::Keywords],
         &["after", "keyword"],
         Shape::Text,
         "which new posts are told of",
@@ -124,7 +130,8 @@ const NEEDS: [Need; 16] = [
         Shape::Long,
         "when the change was committed: how long a deletion took",
     ),
-    value(
+    row(
+        &Table::KEPT,
         &["ts_ms"],
         Shape::OptionalLong,
         "when Debezium made the record: how long a deletion took",
@@ -132,19 +139,21 @@ const NEEDS: [Need; 16] = [
 ];
 
 const fn value(path: &'static [&'static str], shape: Shape, purpose: &'static str) -> Need {
+    row(&Table::ALL, path, shape, purpose)
+}
+
+const fn row(
+    tables: &'static [Table],
+    path: &'static [&'static str],
+    shape: Shape,
+    purpose: &'static str,
+) -> Need {
     Need {
-        table: None,
+        tables,
         half: Half::Value,
         path,
         shape,
         purpose,
-    }
-}
-
-const fn column(table: Table, path: &'static [&'static str], shape: Shape, purpose: &'static str) -> Need {
-    Need {
-        table: Some(table),
-        ..value(path, shape, purpose)
     }
 }
 
@@ -156,15 +165,17 @@ mod tests {
 
     const README: &str = include_str!("../../../schemas/README.md");
 
-    /// The kept reader schema.
-    fn kept(table: Table, half: Half) -> Value {
+    /// The kept reader schema, if anything is read of that half.
+    fn kept(table: Table, half: Half) -> Option<Value> {
         let text = match (table, half) {
             (Table::TradePosts, Half::Key) => include_str!("../../../schemas/trade-posts-key.avsc"),
             (Table::TradePosts, Half::Value) => include_str!("../../../schemas/trade-posts-envelope.avsc"),
             (Table::Keywords, Half::Key) => include_str!("../../../schemas/keywords-key.avsc"),
             (Table::Keywords, Half::Value) => include_str!("../../../schemas/keywords-envelope.avsc"),
+            (Table::Heartbeats, Half::Key) => return None,
+            (Table::Heartbeats, Half::Value) => include_str!("../../../schemas/heartbeats-envelope.avsc"),
         };
-        serde_json::from_str(text).unwrap()
+        Some(serde_json::from_str(text).unwrap())
     }
 
     /// Path and type of every field of a schema as the kept files write them.
@@ -201,7 +212,9 @@ mod tests {
             .flat_map(|table| Half::BOTH.map(|half| (table, half)))
         {
             let mut written = Vec::new();
-            fields(&kept(table, half), "", &mut written);
+            if let Some(kept) = kept(table, half) {
+                fields(&kept, "", &mut written);
+            }
             let mut needed: Vec<_> = of(table, half)
                 .map(|need| (need.path.join("."), need.shape.name().to_owned()))
                 .collect();

@@ -23,6 +23,8 @@ use crate::{
 
 const PREFIX: &str = "surrounded";
 const TOPIC: &str = "surrounded.public.trade_posts";
+/// Of keys and of values of three tables.
+const SUBJECTS: usize = 6;
 
 /// Runs `connectors schemas …`.
 async fn schemas(world: &World, arguments: &[&str]) -> Ended {
@@ -91,7 +93,7 @@ async fn prepares_the_registry(world: &World, registry: &RegistryApi) {
     let ended = schemas(world, &["register", "--dry-run"]).await;
     assert_eq!(
         ended.out.matches("would be registered").count(),
-        4,
+        SUBJECTS,
         "{}",
         ended.out
     );
@@ -102,7 +104,7 @@ async fn prepares_the_registry(world: &World, registry: &RegistryApi) {
     let ended = schemas(world, &["register"]).await;
     assert_eq!(
         ended.out.matches(": registered (id ").count(),
-        4,
+        SUBJECTS,
         "{} {}",
         ended.out,
         ended.err
@@ -110,28 +112,28 @@ async fn prepares_the_registry(world: &World, registry: &RegistryApi) {
     let ended = schemas(world, &["register"]).await;
     assert_eq!(
         ended.out.matches(": unchanged, version 1 ").count(),
-        4,
+        SUBJECTS,
         "{}",
         ended.out
     );
     let ended = schemas(world, &["set-compatibility", "backward", "--dry-run"]).await;
     assert_eq!(
         ended.out.matches("-> BACKWARD (not done)").count(),
-        4,
+        SUBJECTS,
         "{}",
         ended.out
     );
     let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
     assert_eq!(
         ended.out.matches("NONE -> BACKWARD\n").count(),
-        4,
+        SUBJECTS,
         "{}",
         ended.out
     );
     let ended = schemas(world, &["set-compatibility", "BACKWARD"]).await;
     assert_eq!(
         ended.out.matches("unchanged, BACKWARD").count(),
-        4,
+        SUBJECTS,
         "{}",
         ended.out
     );
@@ -147,6 +149,7 @@ async fn is_looked_at(world: &World, servers: &[&str]) {
             "surrounded.public.trade_posts has 3 partitions",
             "surrounded.public.trade_posts-value has version 1",
             "surrounded.public.keywords has 3 partitions",
+            "surrounded.public.debezium_heartbeat has 1 partition",
         ];
         if ended.code == Some(0) && seen.iter().all(|text| ended.out.contains(text)) {
             Ok(())
@@ -158,7 +161,7 @@ async fn is_looked_at(world: &World, servers: &[&str]) {
     let ended = schemas(world, &["check"]).await;
     assert_eq!(
         ended.out.matches("chat-service can read it").count(),
-        4,
+        SUBJECTS,
         "{}",
         ended.out
     );

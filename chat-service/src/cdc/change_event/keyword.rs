@@ -40,11 +40,8 @@ pub struct Keyword {
 pub fn decode_keyword(record: Record<'_>) -> Result<Understood, MalformedRecord> {
     let Some(value) = record.value else {
         return Ok(Understood {
-            op: Op::Tombstone,
-            committed_ms: None,
             event: Some(event(record, KeywordChange::Tombstone)?),
-            notification: None,
-            beginning: None,
+            ..Understood::nothing(Op::Tombstone)
         });
     };
     let Envelope {
