@@ -99,6 +99,37 @@ async fn a_snapshot_in_the_middle_of_the_stream_is_remembered_as_a_gap() {
     .await;
 }
 
+/// They look as if the connector had begun anew. No heartbeat comes before them here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_changes_behind_a_snapshot_are_no_gap() {
+    let capture = |world: &World| {
+        let mut capture = Capture::of_database(&world.name);
+        let hour = ("heartbeat.interval.ms".to_owned(), "3600000".to_owned());
+        capture.settings.extend([hour]);
+        capture
+    };
+    World::run_before_capture(async |world| {
+        let posts = insert_posts(world, SELLER, 20, "before the capture").await;
+        world.capture(capture(world)).await;
+        world.known(&posts, BOUND).await;
+        // All in one transaction, in each partition.
+        let first = insert_posts(world, SELLER, 20, "behind the snapshot").await;
+        world.known(&first, BOUND).await;
+        let later = insert_posts(world, SELLER, 3, "later").await;
+        world.known(&later, BOUND).await;
+        assert_eq!(world.store.gaps(None, 10).await.unwrap(), []);
+
+        lose_slot(world).await;
+        go_on_without_snapshot(world, capture(world)).await;
+        let anew = insert_posts(world, SELLER, 20, "begun anew").await;
+        world.known(&anew, BOUND).await;
+        let gaps = world.store.gaps(None, 10).await.unwrap();
+        let kinds: Vec<GapKind> = gaps.iter().map(|gap| gap.kind).collect();
+        assert_eq!(kinds, [GapKind::BegunAnew], "{gaps:?}");
+    })
+    .await;
+}
+
 /// The heartbeat is in every table's snapshot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_finds_no_post_is_remembered_as_a_gap() {

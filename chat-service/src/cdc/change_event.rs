@@ -60,8 +60,8 @@ pub enum Beginning {
     /// A snapshot that reads the whole table at once, as of this place in the log. An incremental one goes along with
     /// the stream and is none.
     Snapshot { lsn: i64 },
-    /// The first transaction that it met, no snapshot before it. All records of the transaction say when it was
-    /// committed, and each has an LSN of its own.
+    /// The first transaction that it met. All records of the transaction say when it was committed, and each has an
+    /// LSN of its own. Whether a snapshot lies before it is not in them.
     Stream { lsn: i64, committed_ms: i64 },
 }
 
@@ -561,7 +561,7 @@ impl Source {
         marked.is_some_and(|mark| !matches!(mark, "false" | "incremental"))
     }
 
-    /// Whether the connector had met the end of no transaction yet, and no snapshot: see [`lsn`].
+    /// Whether the connector had met the end of no transaction yet: see [`lsn`].
     fn knows_no_commit(&self) -> bool {
         let sequence = self.sequence.as_deref();
         sequence.is_some_and(|sequence| sequence.starts_with("[null,"))

@@ -36,38 +36,32 @@ impl Pipeline {
                 expected: hop.expected,
                 found: hop.found,
             };
-            self.suspect(&Gap::of_offsets(kind, offsets, now)).await?;
+            let gap = Gap::of_offsets(kind, offsets, now);
+            if self.store.suspect_gap(&gap).await? {
+                tell(&gap);
+            }
         }
         Ok(())
     }
 
     /// Keeps it if the connector has begun anew, with or without a snapshot of the whole table, though changes had
     /// been read before: what was deleted in between is in no record. The first beginning of a system is no gap,
-    /// however often it is read: no post is known from before it.
+    /// however often it is read: no post is known from before it. Nor is the first transaction of the stream behind a
+    /// snapshot, which looks like a beginning without one.
     pub(super) async fn suspect_beginnings(
         &self,
         understood: &[Understood],
         now: DateTime,
     ) -> Result<(), Failure> {
         for beginning in understood.iter().filter_map(|record| record.beginning) {
-            let gap = Gap::of_beginning(beginning, now);
-            if self.beginnings().contains(&gap.id) {
+            let id = Gap::of_beginning(beginning, now).id;
+            if self.beginnings().contains(&id) {
                 continue;
             }
-            if self.store.knows_post_before(beginning.lsn()).await? {
-                self.suspect(&gap).await?;
+            if let Some(gap) = self.store.begun(beginning, now).await? {
+                tell(&gap);
             }
-            self.beginnings().insert(gap.id);
-        }
-        Ok(())
-    }
-
-    async fn suspect(&self, gap: &Gap) -> Result<(), Failure> {
-        if self.store.suspect_gap(gap).await? {
-            warn!(
-                gap.id = gap.id,
-                "changes may have been missed, deletes among them; GET /admin/v1/gaps tells where"
-            );
+            self.beginnings().insert(id);
         }
         Ok(())
     }
@@ -75,4 +69,11 @@ impl Pipeline {
     fn beginnings(&self) -> MutexGuard<'_, HashSet<String>> {
         self.beginnings.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn tell(gap: &Gap) {
+    warn!(
+        gap.id = gap.id,
+        "changes may have been missed, deletes among them; GET /admin/v1/gaps tells where"
+    );
 }

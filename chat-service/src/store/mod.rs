@@ -31,6 +31,7 @@ use crate::{
         orphans::Orphan,
         posts::TradePost,
         reconciliations::Reconciliation,
+        snapshots::Snapshot,
         sweeps::Sweep,
         transaction::{LeftOpen, Transaction},
         turns::Turns,
@@ -60,6 +61,7 @@ pub mod reads;
 pub mod reconciliations;
 mod repairs;
 pub mod rooms;
+mod snapshots;
 pub mod sweeps;
 mod transaction;
 mod turns;
@@ -87,6 +89,7 @@ pub struct Store {
     pub orphans: Collection<Orphan>,
     pub sweeps: Collection<Sweep>,
     pub gaps: Collection<Gap>,
+    snapshots: Collection<Snapshot>,
     pub dead_letters: Collection<DeadLetter>,
     pub keywords: Collection<Kept>,
     pub writer_schemas: Collection<Document>,
@@ -144,6 +147,7 @@ impl Store {
             orphans: db.collection("orphans"),
             sweeps: db.collection("sweeps"),
             gaps: db.collection("gaps"),
+            snapshots: db.collection("snapshots"),
             dead_letters: db.collection("dead_letters"),
             keywords: db.collection("keywords"),
             writer_schemas: db.collection("writer_schemas"),

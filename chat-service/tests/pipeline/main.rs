@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod bed;
+mod beginnings;
 mod commands;
 mod erasing;
 mod leases;
