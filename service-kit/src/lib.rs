@@ -12,6 +12,7 @@ pub mod extract;
 pub mod health;
 pub mod lifecycle;
 pub mod metrics;
+pub mod number;
 pub mod openapi;
 pub mod origin;
 pub mod problem;

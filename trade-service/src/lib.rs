@@ -5,7 +5,7 @@
 //! log.
 //!
 //! The way of a request: `http` (who asks, what is valid) → `store` (one statement) → an answer, or
-//! a problem from `http::error`. `post`, `status`, `keyword` and `number` hold the rules, `database` the way to
+//! a problem from `http::error`. `post`, `status` and `keyword` hold the rules, `database` the way to
 //! PostgreSQL. What no request waits for is written by tasks: `views`, and the removal of old keys in
 //! `idempotency`.
 
@@ -15,7 +15,6 @@ mod http;
 mod idempotency;
 pub mod keyword;
 mod metrics;
-mod number;
 pub mod post;
 pub mod status;
 mod store;

@@ -7,11 +7,11 @@ mod image_url;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
+use service_kit::number;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 use utoipa::ToSchema;
 
 use self::image_url::ImageUrl;
-use crate::number;
 use crate::status::{Status, Step};
 
 const TITLE_MAX: usize = 100;

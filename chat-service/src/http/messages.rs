@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::{
     auth::Member,
     extract::{Json, Path, Query},
+    number,
 };
 
 use super::{
@@ -51,11 +52,14 @@ pub struct NewMessage {
 #[into_params(parameter_in = Query)]
 pub struct Page {
     /// Only messages with a smaller `seq`.
+    #[serde(default, deserialize_with = "number::in_query::<_, 0, { i64::MAX }>")]
     #[param(nullable = false, minimum = 0)]
     before: Option<i64>,
     /// Only messages with a larger `seq`; the oldest of them first.
+    #[serde(default, deserialize_with = "number::in_query::<_, 0, { i64::MAX }>")]
     #[param(nullable = false, minimum = 0)]
     after: Option<i64>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 1, { page::MAX }>")]
     #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }

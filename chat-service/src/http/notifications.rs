@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::{
     auth::Member,
     extract::{Json, Path, Query},
+    number,
 };
 
 use super::{
@@ -25,11 +26,14 @@ pub struct Wanted {
     #[serde(default)]
     unread: bool,
     /// Only notifications with a smaller sequence.
+    #[serde(default, deserialize_with = "number::in_query::<_, 0, { i64::MAX }>")]
     #[param(nullable = false, minimum = 0)]
     before: Option<i64>,
     /// Only notifications with a larger sequence; the oldest of them first.
+    #[serde(default, deserialize_with = "number::in_query::<_, 0, { i64::MAX }>")]
     #[param(nullable = false, minimum = 0)]
     after: Option<i64>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 1, { page::MAX }>")]
     #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }

@@ -4,14 +4,15 @@
 
 use mongodb::bson::oid::ObjectId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use service_kit::cursor;
+use service_kit::{cursor, number};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use crate::store::{Edge, Window};
 
 const DEFAULT: i64 = 20;
-const MAX: i64 = 100;
+/// Most rows of a page.
+pub const MAX: i64 = 100;
 
 /// How a list is asked for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -21,6 +22,7 @@ pub struct Wanted {
     /// `next_cursor` or `previous_cursor` of a page of the same list.
     #[param(nullable = false)]
     cursor: Option<String>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 1, MAX>")]
     #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }
@@ -106,7 +108,7 @@ pub fn limit(asked: Option<i64>) -> Result<i64, ApiError> {
         Some(limit @ 1..=MAX) => Ok(limit),
         Some(limit) => Err(ApiError::Field {
             field: "limit",
-            problem: format!("must be 1 to {MAX}, is {limit}"),
+            problem: number::outside(1, MAX, limit),
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! Sending and reading messages.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::chat::{BUYER, Chat, SELLER, delete};
 
@@ -121,21 +121,41 @@ async fn pages_go_both_ways() {
     assert_eq!(seqs("before=5&after=2&limit=1").await, [3]);
     assert!(seqs("before=0").await.is_empty());
     assert!(seqs(&format!("after={}", i64::MAX)).await.is_empty());
-    for (query, field) in [
-        ("before=-1", "before"),
-        ("after=-9223372036854775808", "after"),
-        ("after=9223372036854775808", "after"),
-        ("limit=0", "limit"),
-        ("limit=101", "limit"),
-        ("limit=-5", "limit"),
-        ("cursor=x", "cursor"),
-        ("before=%ff", "before"),
+    let whole =
+        |from: i64, to: i64, came: &str| format!("must be a whole number from {from} to {to}, got {came:?}");
+    for (query, field, message) in [
+        ("before=-1", "before", "must not be negative, is -1".to_owned()),
+        (
+            "after=-9223372036854775808",
+            "after",
+            "must not be negative, is -9223372036854775808".to_owned(),
+        ),
+        (
+            "after=9223372036854775808",
+            "after",
+            "must be 0 to 9223372036854775807, got 9223372036854775808".to_owned(),
+        ),
+        ("limit=0", "limit", "must be 1 to 100, got 0".to_owned()),
+        ("limit=101", "limit", "must be 1 to 100, got 101".to_owned()),
+        ("limit=-5", "limit", "must be 1 to 100, got -5".to_owned()),
+        ("limit=many", "limit", whole(1, 100, "many")),
+        ("before=%ff", "before", whole(0, i64::MAX, "\u{fffd}")),
+        (
+            "cursor=x",
+            "cursor",
+            "unknown field `cursor`, expected one of `before`, `after`, `limit`".to_owned(),
+        ),
     ] {
         let refused = chat
             .get(SELLER, &format!("/v1/rooms/{room}/messages?{query}"))
             .await;
         let problem = refused.refused(422, "invalid-input");
-        assert_eq!(problem["errors"][0]["field"], field, "{query}");
+        let error = &problem["errors"][0];
+        assert_eq!(
+            (&error["field"], &error["message"]),
+            (&Value::from(field), &Value::from(message)),
+            "{query}"
+        );
     }
 }
 

@@ -73,7 +73,7 @@ const ESSENTIAL: [(&str, &str); 22] = [
     ("plugin.name", "changes may be read in another way"),
     (
         "table.include.list",
-        "posts are not captured, or other tables are",
+        "posts, keywords or heartbeats are not captured, or other tables are",
     ),
     (
         "column.include.list",

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use service_kit::auth::Member;
 use service_kit::cursor::{self, InvalidCursor};
 use service_kit::extract::{Json, Query};
+use service_kit::number;
 use service_kit::problem::Problem;
 
 use super::error::checked;
 use super::posts::{self, LIMIT_DEFAULT, LIMIT_MAX, Page};
-use crate::number;
 use crate::store::{Favorite, FavoritesPosition, Filter, Sort, Store};
 
 const TAG: &str = "me";

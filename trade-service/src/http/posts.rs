@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use service_kit::auth::Member;
 use service_kit::cursor::{self, InvalidCursor};
 use service_kit::extract::{Json, Path, Query};
+use service_kit::number;
 use service_kit::problem::Problem;
 
 use super::error::checked;
 use crate::idempotency::Key;
 use crate::metrics::TradeMetrics;
-use crate::number;
 use crate::post::{self, Changes, NewPost, Post};
 use crate::status::Status;
 use crate::store::{Created, Expected, Filter, Part, Position, Sort, Store};
@@ -240,6 +240,7 @@ pub(super) struct ListQuery {
     category: Option<String>,
     #[param(nullable = false, inline)]
     status: Option<Status>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 1, { i64::MAX }>")]
     #[param(nullable = false)]
     seller_id: Option<i64>,
     #[serde(default, deserialize_with = "number::in_query::<_, 0, { post::PRICE_MAX }>")]

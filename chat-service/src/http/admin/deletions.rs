@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use service_kit::extract::{Json, Path, Query};
+use service_kit::{
+    extract::{Json, Path, Query},
+    number,
+};
 
 use super::super::{
     App,
@@ -23,6 +26,7 @@ use crate::{
 pub struct Filter {
     #[param(nullable = false, inline)]
     state: Option<DeletionState>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 1, { page::MAX }>")]
     #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use service_kit::extract::{Json, Path, Query};
+use service_kit::{
+    extract::{Json, Path, Query},
+    number,
+};
 use tracing::info;
 
 use super::super::{App, error::ApiError, page};
@@ -24,6 +27,7 @@ pub struct Filter {
     /// Only those that somebody has resolved, or that nobody has.
     #[param(nullable = false)]
     resolved: Option<bool>,
+    #[serde(default, deserialize_with = "number::in_query::<_, 1, { page::MAX }>")]
     #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }

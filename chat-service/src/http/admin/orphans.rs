@@ -6,7 +6,10 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use service_kit::extract::{Json, Query};
+use service_kit::{
+    extract::{Json, Query},
+    number,
+};
 
 use super::super::{App, error::ApiError, page};
 use crate::{
@@ -61,6 +64,7 @@ pub struct SweepView {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Limit {
+    #[serde(default, deserialize_with = "number::in_query::<_, 1, { page::MAX }>")]
     #[param(nullable = false, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
 }

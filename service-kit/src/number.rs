@@ -8,18 +8,22 @@ use std::num::IntErrorKind;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use service_kit::extract::without_position;
+
+use crate::extract::without_position;
 
 /// Most characters of a number that an answer repeats.
 const SHOWN: usize = 40;
 
 /// The message for what is not from `min` to `max`.
-pub(crate) fn outside(min: i64, max: i64, came: impl Display) -> String {
+pub fn outside(min: i64, max: i64, came: impl Display) -> String {
     format!("must be {min} to {max}, got {came}")
 }
 
 /// Of a body.
-pub(crate) fn in_json<'de, D, T, const MIN: i64, const MAX: i64>(deserializer: D) -> Result<T, D::Error>
+///
+/// # Errors
+/// If it is no whole number, or none that an `i64` holds. Which are outside of the limits is for the caller to say.
+pub fn in_json<'de, D, T, const MIN: i64, const MAX: i64>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: From<i64>,
@@ -36,10 +40,11 @@ where
     })
 }
 
-/// Of a query.
-pub(crate) fn in_query<'de, D, const MIN: i64, const MAX: i64>(
-    deserializer: D,
-) -> Result<Option<i64>, D::Error>
+/// Of a query; the same of it.
+///
+/// # Errors
+/// As [`in_json`].
+pub fn in_query<'de, D, const MIN: i64, const MAX: i64>(deserializer: D) -> Result<Option<i64>, D::Error>
 where
     D: Deserializer<'de>,
 {
@@ -50,7 +55,10 @@ where
         .map_err(|error: std::num::ParseIntError| {
             D::Error::custom(match error.kind() {
                 IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => outside(MIN, MAX, shown(&written)),
-                _ => error.to_string(),
+                _ => format!(
+                    "must be a whole number from {MIN} to {MAX}, got {:?}",
+                    shown(&written)
+                ),
             })
         })
 }
@@ -106,6 +114,32 @@ mod tests {
         for short in [i64::MIN, -1, 0, 10, i64::MAX] {
             assert_eq!(json(&short.to_string()), Ok(short));
         }
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Query {
+        #[serde(default, deserialize_with = "in_query::<_, 1, 9>")]
+        n: Option<i64>,
+    }
+
+    fn query(query: &str) -> Result<Option<i64>, String> {
+        let query = serde_urlencoded::from_str::<Query>(query);
+        query.map(|query| query.n).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_query_is_told_the_limits_whatever_it_has() {
+        assert_eq!(query(""), Ok(None));
+        assert_eq!(query("n=-3"), Ok(Some(-3)));
+        for other in ["many", "", "1.5", "1e400", "3 ", "+"] {
+            let says = format!("must be a whole number from 1 to 9, got {other:?}");
+            assert_eq!(query(&format!("n={}", other.replace('+', "%2B"))), Err(says));
+        }
+        let long = "9".repeat(60);
+        assert_eq!(
+            query(&format!("n={long}")),
+            Err(format!("must be 1 to 9, got {}…", &long[..40]))
+        );
     }
 
     #[test]
