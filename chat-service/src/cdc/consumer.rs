@@ -89,7 +89,8 @@ impl Consumer {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", config.kafka_offset_reset.name())
             .set("partition.assignment.strategy", assignment_strategy(config))
-            .set("topic.metadata.refresh.interval.ms", "5000")
+            // A table's topic comes with its first row, and that waits for nobody.
+            .set("topic.metadata.refresh.interval.ms", "1000")
             // Records are small and each is looked at once: a deep queue only costs memory.
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.queue.backoff.ms", "100")
