@@ -20,21 +20,23 @@ async fn metric(world: &World, name: &str) -> Vec<(String, f64)> {
     lines.collect()
 }
 
+/// When the last heartbeat was that has been read, or else what the consumer tells.
+pub async fn heartbeat(world: &World) -> Result<String, Value> {
+    let consumer = consumer_of(&world.chat).await.unwrap();
+    consumer["heartbeat_at"]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or(consumer)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_tell_that_the_capture_is_alive_where_nothing_changes() {
     World::run(async |world| {
         let posts = insert_posts(world, 1, 5, "quiet").await;
         world.known(&posts, BOUND).await;
-        let heartbeat = async || {
-            let consumer = consumer_of(&world.chat).await.unwrap();
-            consumer["heartbeat_at"]
-                .as_str()
-                .map(str::to_owned)
-                .ok_or(consumer)
-        };
-        let first = eventually("a heartbeat", BOUND, heartbeat).await;
+        let first = eventually("a heartbeat", BOUND, async || heartbeat(world).await).await;
         let next = eventually("the next heartbeat", BOUND, async || {
-            let next = heartbeat().await?;
+            let next = heartbeat(world).await?;
             if next > first {
                 Ok(next)
             } else {
@@ -52,7 +54,7 @@ async fn heartbeats_tell_that_the_capture_is_alive_where_nothing_changes() {
         .await
         .unwrap();
         eventually("a heartbeat behind that", BOUND, async || {
-            let next = heartbeat().await?;
+            let next = heartbeat(world).await?;
             let behind = next[..19] > deleted[..19];
             if behind { Ok(()) } else { Err(Value::from(next)) }
         })

@@ -49,20 +49,18 @@ fn the_check_of_schemas_judges_as_chat_service_does() {
         everything: posts.schemas.everything(posts.value("c")),
         is_read: &|writer, body| posts.with_value("c", writer, body).is_ok(),
     });
-    let (schemas, records) = keyword_records::recorded();
-    let record = &records["c"];
+    let keywords = keyword_records::recorded();
     judges_as_chat_service_does(&Recorded {
         table: Table::Keywords,
-        writer_schema: serde_json::from_str(&keyword_records::schema_of(record)).unwrap(),
-        everything: schemas.everything(record.value.as_deref().unwrap()),
-        is_read: &|writer, body| keyword_records::with_value(&schemas, record, writer, body).is_ok(),
+        writer_schema: serde_json::from_str(&keywords.schema_of("c")).unwrap(),
+        everything: keywords.schemas.everything(keywords.value("c")),
+        is_read: &|writer, body| keyword_records::with_value(&keywords, "c", writer, body).is_ok(),
     });
-    let (schemas, records) = heartbeat_records::recorded();
-    let record = &records["u"];
+    let heartbeats = heartbeat_records::recorded();
     judges_as_chat_service_does(&Recorded {
         table: Table::Heartbeats,
-        writer_schema: serde_json::from_str(&heartbeat_records::schema_of(record)).unwrap(),
-        everything: schemas.everything(record.value.as_deref().unwrap()),
+        writer_schema: serde_json::from_str(&heartbeats.schema_of("u")).unwrap(),
+        everything: heartbeats.schemas.everything(heartbeats.value("u")),
         is_read: &|writer, body| heartbeat_records::with_value(writer, body).is_ok(),
     });
 }

@@ -1,6 +1,6 @@
 //! A capture that was lost and made anew: what it missed is in no record, and that is noticed.
 
-use chat_service::store::gaps::GapKind;
+use chat_service::store::gaps::{Gap, GapKind};
 use e2e::{
     eventually::{eventually, eventually_is},
     missed::{ask_connect, go_on_without_snapshot, lose_slot},
@@ -10,7 +10,7 @@ use local_stack::capture::Capture;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::{BOUND, chat_about, insert_posts};
+use crate::{BOUND, chat_about, consumer::heartbeat, insert_posts};
 
 const SELLER: i64 = 1;
 const BUYER: i64 = 2;
@@ -48,6 +48,14 @@ pub async fn suspected(world: &World, gaps: usize) {
     .await;
 }
 
+/// Checks that there is one gap, of this kind, and answers it.
+async fn only_gap(world: &World, kind: GapKind) -> Gap {
+    let mut gaps = world.store.gaps(None, 10).await.unwrap();
+    let kinds: Vec<GapKind> = gaps.iter().map(|gap| gap.kind).collect();
+    assert_eq!(kinds, [kind], "{gaps:?}");
+    gaps.remove(0)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_in_the_middle_of_the_stream_is_remembered_as_a_gap() {
     World::run_before_capture(async |world| {
@@ -75,9 +83,8 @@ async fn a_snapshot_in_the_middle_of_the_stream_is_remembered_as_a_gap() {
         ask_connect(world, Method::PUT, "resume").await;
         until_read(world, read + 22).await;
 
-        let gaps = world.store.gaps(None, 10).await.unwrap();
-        let [gap] = &gaps[..] else { panic!("{gaps:?}") };
-        assert_eq!((gap.kind, gap.resolved_at), (GapKind::Snapshot, None), "{gap:?}");
+        let gap = only_gap(world, GapKind::Snapshot).await;
+        assert_eq!(gap.resolved_at, None, "{gap:?}");
         let log = std::fs::read_to_string(world.chat.server.log()).unwrap();
         let told = log
             .lines()
@@ -123,9 +130,7 @@ async fn the_first_changes_behind_a_snapshot_are_no_gap() {
         go_on_without_snapshot(world, capture(world)).await;
         let anew = insert_posts(world, SELLER, 20, "begun anew").await;
         world.known(&anew, BOUND).await;
-        let gaps = world.store.gaps(None, 10).await.unwrap();
-        let kinds: Vec<GapKind> = gaps.iter().map(|gap| gap.kind).collect();
-        assert_eq!(kinds, [GapKind::BegunAnew], "{gaps:?}");
+        only_gap(world, GapKind::BegunAnew).await;
     })
     .await;
 }
@@ -136,11 +141,7 @@ async fn a_snapshot_that_finds_no_post_is_remembered_as_a_gap() {
     World::run(async |world| {
         let posts = insert_posts(world, SELLER, 2, "the last of all").await;
         world.known(&posts, BOUND).await;
-        eventually("a heartbeat", BOUND, async || {
-            let consumer = consumer_of(&world.chat).await.unwrap();
-            consumer["heartbeat_at"].as_str().map(drop).ok_or(consumer)
-        })
-        .await;
+        eventually("a heartbeat", BOUND, async || heartbeat(world).await).await;
         assert_eq!(world.store.gaps(None, 10).await.unwrap(), []);
         lose_slot(world).await;
         ask_connect(world, Method::DELETE, "offsets").await;
@@ -148,9 +149,7 @@ async fn a_snapshot_that_finds_no_post_is_remembered_as_a_gap() {
         delete.execute(&world.sql).await.unwrap();
         ask_connect(world, Method::PUT, "resume").await;
         suspected(world, 1).await;
-        let gaps = world.store.gaps(None, 10).await.unwrap();
-        let kinds: Vec<GapKind> = gaps.iter().map(|gap| gap.kind).collect();
-        assert_eq!(kinds, [GapKind::Snapshot], "{gaps:?}");
+        only_gap(world, GapKind::Snapshot).await;
     })
     .await;
 }

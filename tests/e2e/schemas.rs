@@ -2,10 +2,9 @@
 //! chat-service, all of it is needed, and nothing else left the database. Needs no server.
 
 use apache_avro::{
-    Schema, reader::datum::GenericDatumReader, schema_compatibility::SchemaCompatibility, types::Value,
-    writer::datum::GenericDatumWriter,
+    Schema, schema_compatibility::SchemaCompatibility, types::Value, writer::datum::GenericDatumWriter,
 };
-use chat_service::cdc::change_event::{CaptureTimes, Change, ChangeEvent, Event, MalformedRecord, Post};
+use chat_service::cdc::change_event::{CaptureTimes, Change, ChangeEvent, Event, Post};
 use e2e::records::{ENVELOPE_SCHEMA, KEY_SCHEMA, split};
 use serde_json::{Value as Json, json};
 
@@ -148,14 +147,7 @@ fn the_committed_fields_suffice() {
     let recorded = Fixtures::read();
     let schema = Schema::parse_str(ENVELOPE_SCHEMA).unwrap();
     for name in VALUES {
-        let (id, mut body) = split(recorded.value(name));
-        let reduced = GenericDatumReader::builder(recorded.schemas.schema(id))
-            .reader_schema(&schema)
-            .build()
-            .unwrap()
-            .read_value(&mut body)
-            .unwrap();
-        let body = write(&schema, reduced);
+        let body = recorded.reduced(name, &schema);
         let event = recorded.with_value(name, &schema, &body).unwrap();
         assert_eq!(
             event,
@@ -187,28 +179,9 @@ fn the_committed_fields_are_needed() {
             names
         );
     }
-    for (fields, name) in [top, row, source].into_iter().flat_map(|fields| {
-        let list = committed.pointer(fields).unwrap().as_array().unwrap();
-        list.iter().map(move |field| (fields, &field["name"]))
-    }) {
-        let mut lacking = committed.clone();
-        let list = lacking.pointer_mut(fields).unwrap().as_array_mut().unwrap();
-        let place = list.iter().position(|field| field["name"] == *name).unwrap();
-        list.remove(place);
-        let lacking = Schema::parse(&lacking).unwrap();
-        let (id, mut body) = split(recorded.value("c"));
-        let value = GenericDatumReader::builder(recorded.schemas.schema(id))
-            .reader_schema(&lacking)
-            .build()
-            .unwrap()
-            .read_value(&mut body)
-            .unwrap();
-        let event = recorded.with_value("c", &lacking, &write(&lacking, value));
-        assert!(
-            matches!(event, Err(MalformedRecord::Avro { .. })),
-            "{fields} {name}: {event:?}"
-        );
-    }
+    recorded.needs_each_field("c", ENVELOPE_SCHEMA, &[top, row, source], |schema, body| {
+        recorded.with_value("c", schema, body)
+    });
 }
 
 /// With the default replica identity the old row is the key and defaults: it looks real and is not.
@@ -256,20 +229,9 @@ fn the_row_before_the_change_makes_no_difference() {
 #[test]
 fn a_record_that_was_cut_or_continued_is_refused() {
     let recorded = Fixtures::read();
-    for name in VALUES {
-        let (id, body) = split(recorded.value(name));
-        let schema = recorded.schemas.schema(id);
-        for end in 0..body.len() {
-            let event = recorded.with_value(name, schema, &body[..end]);
-            assert!(event.is_err(), "{name} cut at {end} of {}: {event:?}", body.len());
-        }
-        let longer = [body, &[0]].concat();
-        let event = recorded.with_value(name, schema, &longer);
-        assert!(
-            matches!(event, Err(MalformedRecord::TrailingBytes { left: 1, .. })),
-            "{name}: {event:?}"
-        );
-    }
+    recorded.are_refused_when_damaged(&VALUES, |name, schema, body| {
+        recorded.with_value(name, schema, body)
+    });
 }
 
 fn write(schema: &Schema, value: Value) -> Vec<u8> {
