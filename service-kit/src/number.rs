@@ -40,7 +40,7 @@ where
     })
 }
 
-/// Of a query; the same of it.
+/// Of a query.
 ///
 /// # Errors
 /// As [`in_json`].

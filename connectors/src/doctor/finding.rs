@@ -120,6 +120,14 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// What a topic has, for people.
+pub fn partitions(count: usize) -> String {
+    match count {
+        1 => "1 partition".to_owned(),
+        _ => format!("{count} partitions"),
+    }
+}
+
 /// A time for people: its two largest units.
 pub fn time(time: std::time::Duration) -> String {
     let seconds = time.as_secs();

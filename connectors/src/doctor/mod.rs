@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
 pub use finding::{CHECKS, Finding, Level, NEEDS_ANOTHER};
-pub use finding::{bytes, time};
+pub use finding::{bytes, partitions, time};
 
 use crate::{
     Config, ConnectApi, ConnectError, database,

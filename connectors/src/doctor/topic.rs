@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::finding::{Finding, time};
+use super::finding::{Finding, partitions, time};
 use crate::{
     kafka::{Group, Progress, Topic},
     placeholder::unknown,
@@ -18,7 +18,7 @@ pub(crate) fn topic(name: &str, topic: Option<&Topic>) -> Finding {
             format!("there is no topic {name}"),
             "it comes with the first record; if posts were captured, --kafka is another cluster than the worker's",
         ),
-        Some(topic) => Finding::ok("topic", format!("{name} has {} partitions", topic.partitions)),
+        Some(topic) => Finding::ok("topic", format!("{name} has {}", partitions(topic.partitions))),
     }
 }
 

@@ -14,7 +14,7 @@ use self::seen::{failed, found, map, seen, unfound};
 use crate::{
     Config, ConnectApi, ConnectError,
     database::DatabaseError,
-    doctor::{bytes, time},
+    doctor::{bytes, partitions, time},
     kafka::{self, Kafka},
     lsn::Lsn,
     patience::Patience,
@@ -305,8 +305,7 @@ impl SlotReport {
 impl TopicReport {
     fn shown(&self) -> String {
         match self.partitions {
-            Some(1) => format!("{} has 1 partition", self.name),
-            Some(partitions) => format!("{} has {partitions} partitions", self.name),
+            Some(count) => format!("{} has {}", self.name, partitions(count)),
             None => format!("{} does not exist yet", self.name),
         }
     }
